@@ -1,0 +1,1 @@
+"""Segmentation with QTSeg: prediction, training, metrics."""

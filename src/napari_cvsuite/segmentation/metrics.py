@@ -1,0 +1,140 @@
+"""Segmentation metrics per image, in the paper's and in the plain definition.
+
+The paper's figures replace a true-positive count of zero by one; the plain ones do not, and
+call two empty masks a perfect match.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+__all__ = ["Confusion", "bootstrap_interval", "confusion", "dice", "hd95", "iou"]
+
+BoolMask = NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Confusion:
+    """Pixel counts of a binary prediction against the truth.
+
+    ``paper=True`` applies the released rule that a true-positive count of zero counts as one.
+    """
+
+    tp: int
+    fp: int
+    fn: int
+    tn: int
+    paper: bool = False
+
+    @property
+    def _tp(self) -> int:
+        return max(self.tp, 1) if self.paper else self.tp
+
+    @property
+    def recall(self) -> float:
+        """TP / (TP + FN); 1 when there is nothing to find."""
+        return _ratio(self._tp, self._tp + self.fn)
+
+    @property
+    def precision(self) -> float:
+        """TP / (TP + FP); 1 when nothing was marked."""
+        return _ratio(self._tp, self._tp + self.fp)
+
+    @property
+    def dice(self) -> float:
+        """2 TP / (2 TP + FP + FN), in [0, 1]."""
+        return _ratio(2 * self._tp, 2 * self._tp + self.fp + self.fn)
+
+    @property
+    def iou(self) -> float:
+        """TP / (TP + FP + FN), in [0, 1]."""
+        return _ratio(self._tp, self._tp + self.fp + self.fn)
+
+    @property
+    def accuracy(self) -> float:
+        """(TP + TN) / all pixels; in the paper's form at most 1 by construction of the vectors."""
+        return min(_ratio(self._tp + self.tn, self.tp + self.fp + self.fn + self.tn), 1.0)
+
+    @property
+    def mae(self) -> float:
+        """Mean absolute error of the binary masks: the share of wrong pixels."""
+        return (self.fp + self.fn) / max(self.tp + self.fp + self.fn + self.tn, 1)
+
+
+def _ratio(part: float, whole: float) -> float:
+    return part / whole if whole else 1.0
+
+
+def confusion(prediction: BoolMask, truth: BoolMask, paper: bool = False) -> Confusion:
+    """Count pixels of two boolean masks of the same shape.
+
+    Raises
+    ------
+    ValueError
+        The shapes differ.
+    """
+    if prediction.shape != truth.shape:
+        raise ValueError(
+            f"prediction {prediction.shape} and truth {truth.shape} must have the same shape; "
+            "resize one of them first"
+        )
+    p, t = prediction.astype(bool), truth.astype(bool)
+    tp = int(np.count_nonzero(p & t))
+    fp, fn = int(np.count_nonzero(p)) - tp, int(np.count_nonzero(t)) - tp
+    return Confusion(tp, fp, fn, p.size - tp - fp - fn, paper)
+
+
+def dice(prediction: BoolMask, truth: BoolMask) -> float:
+    """Plain Dice coefficient in [0, 1]; two empty masks give 1."""
+    return confusion(prediction, truth).dice
+
+
+def iou(prediction: BoolMask, truth: BoolMask) -> float:
+    """Plain intersection over union in [0, 1]; two empty masks give 1."""
+    return confusion(prediction, truth).iou
+
+
+def _surface(mask: BoolMask) -> BoolMask:
+    surface: BoolMask = mask & ~ndimage.binary_erosion(mask, border_value=0)
+    return surface
+
+
+def hd95(
+    prediction: BoolMask, truth: BoolMask, spacing: tuple[float, ...] | None = None
+) -> float:
+    """95th percentile of the distances between the two boundaries, both directions pooled.
+
+    Parameters
+    ----------
+    prediction, truth : ndarray of bool, same shape
+    spacing : tuple of float, optional
+        Pixel size per axis; the result has its unit (pixels without it).
+
+    Returns
+    -------
+    float
+        0 when both masks are empty, ``inf`` when one of them is.
+    """
+    p, t = prediction.astype(bool), truth.astype(bool)
+    if not p.any() and not t.any():
+        return 0.0
+    if not p.any() or not t.any():
+        return float("inf")
+    edge_p, edge_t = _surface(p), _surface(t)
+    to_t = ndimage.distance_transform_edt(~edge_t, sampling=spacing)[edge_p]
+    to_p = ndimage.distance_transform_edt(~edge_p, sampling=spacing)[edge_t]
+    return float(np.percentile(np.concatenate([to_t, to_p]), 95))
+
+
+def bootstrap_interval(
+    values: NDArray[np.float64], level: float = 0.95, repeats: int = 2000, seed: int = 0
+) -> tuple[float, float]:
+    """Percentile bootstrap interval of the mean."""
+    rng = np.random.default_rng(seed)
+    means = rng.choice(values, (repeats, len(values))).mean(axis=1)
+    low, high = np.percentile(means, [50 * (1 - level), 50 * (1 + level)])
+    return float(low), float(high)

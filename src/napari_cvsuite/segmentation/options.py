@@ -1,0 +1,164 @@
+"""Options of the segmentation jobs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from napari_cvsuite.jobs.options import Option, OptionError, Options
+from napari_cvsuite.jobs.registry import JobSpec
+
+__all__ = ["JOBS", "PredictOptions", "TrainOptions"]
+
+
+@dataclass(frozen=True)
+class PredictOptions(Options):
+    """Options of a prediction."""
+
+    model: str = Option("qtseg-nuclei", label="Model", help="Name of a model in the catalogue.")
+    tile: int = Option(
+        0,
+        label="Tile",
+        help="Tile side; 0 takes the model's training size.",
+        minimum=0,
+        maximum=4096,
+        unit="px",
+        advanced=True,
+    )
+    halo: int = Option(
+        32,
+        label="Overlap",
+        help="Pixels by which neighbouring tiles overlap on each side.",
+        minimum=8,
+        maximum=512,
+        unit="px",
+        advanced=True,
+    )
+    tta: bool = Option(
+        False,
+        label="Average over flips",
+        help="Predict eight flipped and turned copies; slower, gives an uncertainty map too.",
+    )
+    objects: str = Option(
+        "components",
+        label="Objects",
+        help="How touching foreground is split into objects.",
+        choices=("none", "components", "watershed"),
+        advanced=True,
+    )
+    min_size: int = Option(
+        10,
+        label="Smallest object",
+        help="Objects with fewer pixels are dropped from the object table.",
+        minimum=0,
+        maximum=1_000_000,
+        unit="px",
+        advanced=True,
+    )
+    fill_holes: bool = Option(
+        False,
+        label="Fill holes",
+        help="Fill background enclosed by one object.",
+        advanced=True,
+    )
+    precision: str = Option(
+        "auto",
+        label="Precision",
+        help="Number format of the computation.",
+        choices=("auto", "float32", "bfloat16", "float16"),
+        advanced=True,
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.tile and (self.tile < 64 or self.tile % 32):
+            raise OptionError(
+                f"tile must be 0 or a multiple of 32 from 64 on; got {self.tile}"
+            )
+        if self.tile and 2 * self.halo >= self.tile:
+            raise OptionError(f"halo must be less than half of tile; got {self.halo}")
+
+
+@dataclass(frozen=True)
+class TrainOptions(Options):
+    """Options of a training run."""
+
+    classes: int = Option(
+        2, label="Classes", help="Number of classes with background.", minimum=2, maximum=255
+    )
+    width: int = Option(
+        16, label="Width", help="Channels of the first layer.", minimum=4, maximum=64
+    )
+    size: int = Option(
+        256, label="Crop", help="Side of the training crops.", minimum=64, maximum=2048, unit="px"
+    )
+    batch: int = Option(8, label="Batch", help="Crops a step.", minimum=1, maximum=256)
+    epochs: int = Option(100, label="Epochs", help="Passes over the data.", minimum=1, maximum=5000)
+    crops: int = Option(
+        1, label="Crops", help="Crops of every image in an epoch.", minimum=1, maximum=1000
+    )
+    lr: float = Option(
+        1e-3, label="Learning rate", help="Step size at the start.", minimum=1e-7, maximum=1.0
+    )
+    weight_decay: float = Option(
+        3e-5, label="Weight decay", help="Decoupled weight decay.", minimum=0.0, maximum=1.0
+    )
+    schedule: str = Option(
+        "cosine",
+        label="Schedule",
+        help="Course of the learning rate (step and poly are the paper's).",
+        choices=("cosine", "step", "poly", "constant"),
+    )
+    ema: float = Option(
+        0.99,
+        label="Weight average",
+        help="Decay of the running average of the weights; 0 turns it off.",
+        minimum=0.0,
+        maximum=0.9999,
+    )
+    scale_range: float = Option(
+        1.5, label="Zoom", help="Images are zoomed by 1/x to x.", minimum=1.0, maximum=4.0
+    )
+    ignore: int = Option(
+        -1,
+        label="Void label",
+        help="Mask value that counts neither as right nor wrong; -1 for none.",
+        minimum=-1,
+        maximum=65535,
+    )
+    validate_every: int = Option(
+        5, label="Validate every", help="Epochs between validations.", minimum=1, maximum=1000
+    )
+    patience: int = Option(
+        0,
+        label="Patience",
+        help="Stop after this many validations without gain; 0 never stops.",
+        minimum=0,
+        maximum=1000,
+    )
+    seed: int = Option(0, label="Seed", help="Seed of all randomness.", minimum=0, maximum=2**31 - 1)
+    precision: str = Option(
+        "float32",
+        label="Precision",
+        help="Number format of the forward pass.",
+        choices=("float32", "bfloat16"),
+    )
+
+
+JOBS = {
+    "predict": JobSpec(
+        name="segmentation.predict",
+        run="napari_cvsuite.segmentation.predict:run",
+        options="napari_cvsuite.segmentation.options:PredictOptions",
+        title="Segment",
+        help="Segment images with a trained network.",
+        job_class="interactive",
+    ),
+    "train": JobSpec(
+        name="segmentation.train",
+        run="napari_cvsuite.segmentation.train:run",
+        options="napari_cvsuite.segmentation.options:TrainOptions",
+        title="Train a segmentation network",
+        help="Train on a folder of images and a folder of masks.",
+        job_class="training",
+    ),
+}

@@ -1,0 +1,174 @@
+"""Train QTSeg on a folder of images and a folder of masks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from napari_cvsuite.jobs.context import Context
+from napari_cvsuite.models.qtseg import QTSeg, QTSegConfig
+from napari_cvsuite.segmentation import losses
+from napari_cvsuite.segmentation.data import (
+    CropDataset,
+    Pair,
+    find_pairs,
+    group_weights,
+    load_image,
+    load_mask,
+)
+from napari_cvsuite.segmentation.metrics import dice
+from napari_cvsuite.segmentation.options import TrainOptions
+from napari_cvsuite.segmentation.plane import predict_classes
+from napari_cvsuite.training.loop import LoopOptions, TrainingTask, fit
+
+__all__ = ["TrainInputs", "TrainResult", "run"]
+
+Mask = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class TrainInputs:
+    """Where the data lies and where the run is written.
+
+    Parameters
+    ----------
+    images, masks : Path
+        Folders whose files match by stem.
+    out : Path
+        Folder of the run; one that holds an unfinished run is resumed.
+    validation : tuple of str
+        Stems of the validation images; empty takes every fifth.
+    groups : Path, optional
+        CSV file with a group for each name, for balanced sampling.
+    group_column : str
+        Its column.
+    """
+
+    images: Path
+    masks: Path
+    out: Path
+    validation: tuple[str, ...] = ()
+    groups: Path | None = None
+    group_column: str = "kind"
+
+
+@dataclass(frozen=True)
+class TrainResult:
+    """Outcome of a run."""
+
+    folder: Path
+    best_score: float
+    trained_on: int
+    validated_on: int
+
+
+def mean_class_dice(prediction: Mask, truth: Mask, classes: int) -> float:
+    """Mean plain Dice over the foreground classes present in either mask, ignored pixels left out.
+
+    Returns NaN when no foreground class is present.
+    """
+    valid = truth >= 0
+    scores = [
+        dice((prediction == c) & valid, (truth == c) & valid)
+        for c in range(1, classes)
+        if ((prediction == c) & valid).any() or (truth == c).any()
+    ]
+    return float(np.mean(scores)) if scores else float("nan")
+
+
+def _split(inputs: TrainInputs) -> tuple[list[Pair], list[Pair]]:
+    pairs = find_pairs(inputs.images, inputs.masks)
+    chosen = set(inputs.validation) or {pair.name for pair in pairs[::5]}
+    unknown = chosen - {pair.name for pair in pairs}
+    if unknown:
+        raise ValueError(f"validation image {sorted(unknown)[0]!r} is not in {inputs.images}")
+    train = [pair for pair in pairs if pair.name not in chosen]
+    if not train:
+        raise ValueError("every image is a validation image; leave some to train on")
+    return train, [pair for pair in pairs if pair.name in chosen]
+
+
+def _batches(
+    dataset: CropDataset, weights: NDArray[np.float64] | None, options: TrainOptions, epoch: int
+) -> Iterator[tuple[Tensor, Tensor]]:
+    count = len(dataset.images)
+    rng = np.random.default_rng((options.seed, epoch))
+    order = np.concatenate(
+        [
+            rng.permutation(count) if weights is None else rng.choice(count, count, p=weights)
+            for _ in range(options.crops)
+        ]
+    )
+    for start in range(0, max(len(order) - options.batch + 1, 1), options.batch):
+        crops = [
+            dataset.crop(epoch, start + i, int(index))
+            for i, index in enumerate(order[start : start + options.batch])
+        ]
+        yield (
+            torch.from_numpy(np.stack([image for image, _ in crops])),
+            torch.from_numpy(np.stack([mask for _, mask in crops])),
+        )
+
+
+def _load(
+    pairs: Sequence[Pair], options: TrainOptions, context: Context, what: str
+) -> tuple[list[NDArray[np.float32]], list[Mask]]:
+    images, masks = [], []
+    for done, pair in enumerate(pairs):
+        context.progress(done, len(pairs), f"reading {what} images")
+        image = load_image(pair.image)
+        mask = load_mask(pair.mask, options.classes, options.ignore)
+        if image.shape[:2] != mask.shape:
+            raise ValueError(
+                f"{pair.image.name} is {image.shape[:2]} pixels but its mask is {mask.shape}; "
+                "both must have the same height and width"
+            )
+        images.append(image)
+        masks.append(mask)
+    return images, masks
+
+
+def run(inputs: TrainInputs, options: TrainOptions, context: Context) -> TrainResult:
+    """Train and validate; see :func:`napari_cvsuite.training.loop.fit` for the files written.
+
+    Raises
+    ------
+    ValueError
+        Images and masks do not match, or masks hold more classes than asked for.
+    Cancelled
+        The context was cancelled; running again with the same folder goes on.
+    """
+    train, validation = _split(inputs)
+    images, masks = _load(train, options, context, "training")
+    val_images, val_masks = _load(validation, options, context, "validation")
+    weights = group_weights(train, inputs.groups, inputs.group_column) if inputs.groups else None
+    torch.manual_seed(options.seed)
+    network = QTSeg(QTSegConfig(num_classes=options.classes, n_channel=options.width))
+    dice_name = "binary_dice" if options.classes == 2 else "categorical_dice"
+    criterion = losses.combined({"cross_entropy": 1.0, dice_name: 1.0})
+    dataset = CropDataset(images, masks, options.size, options.scale_range, options.seed)
+
+    def validate(model: nn.Module) -> Mapping[str, float]:
+        scores = []
+        for image, truth in zip(val_images, val_masks, strict=True):
+            context.check()
+            predicted = predict_classes(model, image, options.size, check=context.check)
+            scores.append(mean_class_dice(predicted, truth, options.classes))
+        return {"val_dice": float(np.nanmean(scores))}
+
+    fields = {k: v for k, v in asdict(options).items() if k in LoopOptions.__annotations__}
+    task = TrainingTask(
+        network=network,
+        batches=lambda epoch: _batches(dataset, weights, options, epoch),
+        loss=lambda output, target: criterion(output[0].float(), target),
+        validate=validate,
+        score_name="val_dice",
+    )
+    best = fit(task, LoopOptions(**fields), inputs.out, context)
+    return TrainResult(inputs.out, best, len(train), len(validation))

@@ -1,0 +1,1 @@
+"""One training loop for every network: checkpoints, exact resume, log, early stop."""

@@ -1,0 +1,245 @@
+"""The training loop that every network shares, on lightning Fabric.
+
+A task hands over a network, a way to make the batches of an epoch, a loss and a validation;
+the loop does optimiser, schedule, weight average, checkpoints, exact resume, log and early stop.
+"""
+
+from __future__ import annotations
+
+import csv
+import math
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning_fabric import Fabric
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from napari_cvsuite.jobs.context import Context
+
+__all__ = ["LoopOptions", "TrainingTask", "fit", "learning_rate"]
+
+Batch = tuple[Tensor, Tensor]
+
+
+@dataclass(frozen=True)
+class LoopOptions:
+    """What the loop needs to know; see the options of the tasks for the meaning."""
+
+    epochs: int
+    lr: float
+    weight_decay: float
+    schedule: str
+    ema: float
+    validate_every: int
+    patience: int
+    seed: int
+    precision: str = "float32"
+
+
+@dataclass(frozen=True)
+class TrainingTask:
+    """What a task hands to the loop.
+
+    Parameters
+    ----------
+    network : nn.Module
+    batches : callable
+        Epoch -> iterable of (input, target); a function of the epoch alone, so runs can resume.
+    loss : callable
+        (output, target) -> scalar.
+    validate : callable
+        Network in eval mode -> metrics; ``score_name`` among them, larger is better.
+    score_name : str
+    """
+
+    network: nn.Module
+    batches: Callable[[int], Iterable[Batch]]
+    loss: Callable[[Any, Tensor], Tensor]
+    validate: Callable[[nn.Module], Mapping[str, float]]
+    score_name: str
+
+
+def learning_rate(schedule: str, epoch: int, epochs: int, base: float) -> float:
+    """Learning rate of an epoch (counted from 0).
+
+    ``step`` halves every 50 epochs and ``poly`` is ``(1 - t/T)**0.9``, both with a floor of 1e-5
+    (arXiv 2412.17241, section IV); ``cosine`` warms up over 3 epochs.
+
+    Raises
+    ------
+    ValueError
+        Unknown schedule.
+    """
+    if schedule == "constant":
+        return base
+    if schedule == "step":
+        return max(float(base * 0.5 ** (epoch // 50)), min(1e-5, base))
+    if schedule == "poly":
+        # The released counter lags by one: epochs 0 and 1 share the first value.
+        return max(float(base * (1 - max(epoch - 1, 0) / epochs) ** 0.9), min(1e-5, base))
+    if schedule == "cosine":
+        warm = min((epoch + 1) / 4, 1.0)
+        return warm * base * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * epoch / epochs)))
+    raise ValueError(f"unknown schedule {schedule!r}; use cosine, step, poly or constant")
+
+
+class _Run:
+    """State of one run: everything that a checkpoint must hold to continue exactly."""
+
+    def __init__(self, task: TrainingTask, options: LoopOptions, device: str) -> None:
+        kind, _, index = device.partition(":")
+        self.fabric = Fabric(
+            accelerator={"cuda": "cuda", "mps": "mps"}.get(kind, "cpu"),
+            devices=[int(index or 0)] if kind == "cuda" else 1,
+            precision="bf16-mixed" if options.precision == "bfloat16" else "32-true",
+        )
+        optimiser = torch.optim.AdamW(
+            task.network.parameters(), lr=options.lr, weight_decay=options.weight_decay
+        )
+        self.average: AveragedModel | None = None
+        if options.ema > 0:
+            self.average = AveragedModel(
+                task.network, multi_avg_fn=get_ema_multi_avg_fn(options.ema), use_buffers=True
+            ).to(self.fabric.device)
+        self.model, self.optimiser = self.fabric.setup(task.network, optimiser)
+        self.epoch = 0
+        self.best = -math.inf
+        self.stale = 0
+
+    @property
+    def evaluated(self) -> nn.Module:
+        """The network that is validated and kept: the weight average if there is one."""
+        return self.average.module if self.average is not None else self.model.module
+
+    def state(self) -> dict[str, Any]:
+        return {
+            "epoch": self.epoch,
+            "best": self.best,
+            "stale": self.stale,
+            "model": self.model.module.state_dict(),
+            "average": self.average.state_dict() if self.average is not None else None,
+            "optimiser": self.optimiser.state_dict(),
+            "torch_rng": torch.get_rng_state(),
+        }
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        self.epoch, self.best, self.stale = state["epoch"], state["best"], state["stale"]
+        self.model.module.load_state_dict(state["model"])
+        if self.average is not None and state["average"] is not None:
+            self.average.load_state_dict(state["average"])
+        self.optimiser.load_state_dict(state["optimiser"])
+        torch.set_rng_state(state["torch_rng"])
+
+
+def fit(task: TrainingTask, options: LoopOptions, folder: Path, context: Context) -> float:
+    """Train until the last epoch or until validation stops gaining.
+
+    Writes ``last.pt`` (everything, after each epoch), ``best.pt`` (weights of the best
+    validation) and ``log.csv`` into `folder`; a folder with ``last.pt`` is resumed.
+
+    Parameters
+    ----------
+    task : TrainingTask
+    options : LoopOptions
+    folder : Path
+        Made if needed.
+    context : Context
+        Progress, cancellation and pause points; its device is used.
+
+    Returns
+    -------
+    float
+        Best validation score.
+
+    Raises
+    ------
+    Cancelled
+        The context was cancelled; the last finished epoch is on disk.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    torch.manual_seed(options.seed)
+    run = _Run(task, options, context.device)
+    last = folder / "last.pt"
+    if last.exists():
+        run.restore(torch.load(last, map_location="cpu", weights_only=True))
+        context.log.info("resumed after epoch %d", run.epoch)
+    while run.epoch < options.epochs and not (options.patience and run.stale >= options.patience):
+        started = time.monotonic()
+        row = _train_epoch(task, options, run, context)
+        run.epoch += 1
+        if run.epoch % options.validate_every == 0 or run.epoch == options.epochs:
+            row |= _validate(task, run, folder)
+        row["seconds"] = time.monotonic() - started
+        _append(folder / "log.csv", row)
+        _save(run.state(), last)
+        context.log.info("%s", {k: round(v, 5) for k, v in row.items()})
+    return run.best
+
+
+def _train_epoch(
+    task: TrainingTask, options: LoopOptions, run: _Run, context: Context
+) -> dict[str, float]:
+    rate = learning_rate(options.schedule, run.epoch, options.epochs, options.lr)
+    for group in run.optimiser.param_groups:
+        group["lr"] = rate
+    run.model.train()
+    losses: list[float] = []
+    for inputs, target in task.batches(run.epoch):
+        context.pause_point()
+        output = run.model(inputs.to(run.fabric.device))
+        loss = task.loss(output, target.to(run.fabric.device))
+        run.fabric.backward(loss)
+        run.fabric.clip_gradients(run.model, run.optimiser, max_norm=5.0)
+        run.optimiser.step()
+        run.optimiser.zero_grad(set_to_none=True)
+        if run.average is not None:
+            run.average.update_parameters(run.model.module)
+        losses.append(loss.item())
+        if not math.isfinite(losses[-1]):
+            raise FloatingPointError(
+                f"the loss became {losses[-1]} in epoch {run.epoch + 1}; lower the learning rate"
+            )
+        context.progress(
+            run.epoch, options.epochs, f"epoch {run.epoch + 1}, loss {losses[-1]:.4f}"
+        )
+    mean = sum(losses) / max(len(losses), 1)
+    return {"epoch": float(run.epoch + 1), "lr": rate, "loss": mean}
+
+
+def _validate(task: TrainingTask, run: _Run, folder: Path) -> dict[str, float]:
+    network = run.evaluated.eval()
+    with torch.inference_mode():
+        metrics = dict(task.validate(network))
+    score = metrics[task.score_name]
+    if score > run.best:
+        run.best, run.stale = score, 0
+        _save(network.state_dict(), folder / "best.pt")
+    else:
+        run.stale += 1
+    return metrics
+
+
+def _save(state: Mapping[str, Any], path: Path) -> None:
+    """Write so that a kill in the middle leaves the previous file whole."""
+    partial = path.with_suffix(".partial")
+    torch.save(state, partial)
+    partial.replace(path)
+
+
+def _append(path: Path, row: Mapping[str, float]) -> None:
+    """Add a row to a CSV file; columns that come later are added to the header."""
+    rows: list[dict[str, str]] = []
+    if path.exists():
+        with path.open(newline="") as handle:
+            rows = list(csv.DictReader(handle))
+    rows.append({key: f"{value:.6g}" for key, value in row.items()})
+    columns = list(dict.fromkeys(key for each in rows for key in each))
+    with path.open("w", newline="") as handle:
+        writer = csv.DictWriter(handle, columns)
+        writer.writeheader()
+        writer.writerows(rows)

@@ -1,0 +1,138 @@
+"""QTSeg against its conformance vectors, each at its own tolerance."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from napari_cvsuite.models.qtseg import QTSeg, QTSegConfig, build
+from napari_cvsuite.segmentation import losses
+from napari_cvsuite.segmentation.metrics import confusion
+
+KIT = Path(__file__).parent / "qtseg"
+
+
+def _load_rule() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("qtseg_rule", KIT / "rule.py")
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+rule = _load_rule()
+VECTORS: dict[str, Any] = rule.load_vectors(str(KIT / "vectors.json"))
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _one_thread() -> Any:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize("case", VECTORS["forward"], ids=lambda case: case["name"])
+def test_forward(case: dict[str, Any]) -> None:
+    rows = rule.compare(build, {**VECTORS, "forward": [case]}, verbose=False)
+    assert len(rows) == 2
+    assert all(row["ok"] for row in rows), rows
+
+
+def test_all_forward_cases_are_there() -> None:
+    assert len(VECTORS["forward"]) == 13
+
+
+def test_intermediates() -> None:
+    case = VECTORS["forward"][0]
+    model = build(2)
+    rule.apply_rule(model)
+    outputs: dict[str, Any] = {}
+
+    def keep(name: str) -> Any:
+        return lambda _module, _inputs, output: outputs.__setitem__(name, output)
+
+    model.image_encoder.register_forward_hook(keep("encoder"))
+    model.bridge.register_forward_hook(keep("bridge"))
+    for s in (2, 1, 0):
+        blocks, mlps, encode, up = model.mask_decoder.stage(s)
+        blocks.register_forward_hook(keep(f"blocks_s{s}"))
+        encode.register_forward_hook(keep(f"decoder.pe_s{s}"))
+        up.register_forward_hook(keep(f"decoder.up_s{s}"))
+        for i, mlp in enumerate(mlps):
+            mlp.register_forward_hook(keep(f"decoder.query_s{s}.{i}"))
+    model.mask_decoder.register_forward_hook(keep("decoder"))
+    rule.run_case(model, case)
+    for i, name in enumerate(("c2f_15", "c2f_18", "c2f_21")):
+        outputs[f"encoder.{name}"] = outputs["encoder"][i]
+        outputs[f"bridge.{i}"] = outputs["bridge"][i]
+    for s in (2, 1, 0):
+        outputs[f"decoder.tokens_s{s}"], outputs[f"decoder.feat_s{s}"] = outputs[f"blocks_s{s}"]
+        for i in range(2):
+            name = f"decoder.query_s{s}.{i}"
+            outputs[name] = outputs[name][:, None]
+    outputs["decoder.low_res_masks"] = outputs["decoder"][0]
+    errors = {k: rule.check_tensor(outputs[k], v) for k, v in case["intermediates"].items()}
+    assert len(errors) == 25
+    assert max(errors.values()) < 5e-5, errors
+
+
+@pytest.mark.parametrize(
+    ("label", "layout"), json.loads((KIT / "state_dict_keys.json").read_text()).items()
+)
+def test_keys_shapes_and_counts(label: str, layout: dict[str, Any]) -> None:
+    given = dict(part.split("=") for part in label.split(","))
+    model = build(int(given["num_classes"]), int(given["n_channel"]))
+    state = model.state_dict()
+    assert {k: list(v.shape) for k, v in state.items()} == {
+        k: v[0] for k, v in layout["keys"].items()
+    }
+    count = sum(p.numel() for p in model.parameters())
+    assert count == layout["n_params"]
+    assert QTSegConfig.from_state_dict(state) == model.config
+
+
+def _loss_for(case: dict[str, Any]) -> Any:
+    names = {
+        "CrossEntropyLoss": "cross_entropy",
+        "BinaryDiceLoss": "binary_dice",
+        "CategoricalDiceLoss": "categorical_dice",
+        "BCELoss": "binary_cross_entropy",
+    }
+    parts = zip(case["loss_type"], case["loss_weight"], strict=True)
+    return losses.combined({names[name]: weight for name, weight in parts})
+
+
+@pytest.mark.parametrize("case", VECTORS["train"], ids=lambda case: case["name"])
+def test_train_step(case: dict[str, Any]) -> None:
+    model: QTSeg = build(case["num_classes"], case["n_channel"])
+    row = rule.compare_train(model, _loss_for(case), case)
+    assert row["ok"], row
+
+
+def _logits_and_target(entry: dict[str, Any]) -> tuple[Tensor, Tensor]:
+    batch, _, height, width = entry["shape"]
+    n = int(np.prod(entry["shape"]))
+    values = rule.unit("x:" + entry["name"], n).reshape(entry["shape"])
+    logits = torch.from_numpy((entry["logit_scale"] * values).astype(np.float32))
+    return logits, rule.make_target(entry["name"], batch, height, width, entry["num_classes"])
+
+
+def test_metrics_of_two_empty_masks() -> None:
+    entry = next(e for e in VECTORS["metrics"] if e["name"] == "both_empty")["per_image"]
+    empty = np.zeros((8, 8), bool)
+    counted = confusion(empty, empty, paper=True)
+    assert counted.mae == entry["MAE"][0]
+    assert counted.recall == entry["Recall"][0]
+    assert counted.precision == entry["Precision"][0]
+    assert counted.accuracy == entry["Accuracy"][0]
+    assert counted.dice == entry["Dice"][0]
+    assert counted.iou == entry["IoU_polyp"][0]
