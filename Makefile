@@ -11,8 +11,8 @@ setup: .venv/.ready
 	bash tools/bootstrap.sh
 
 lint: setup
-	$(PY) -m ruff check src tests benchmarks tools
-	$(PY) -m ruff format --check src tests/[a-b]* tests/[d-z]* benchmarks
+	$(PY) -m ruff check
+	$(PY) -m ruff format --check
 	$(PY) -m mypy
 	.venv/bin/lint-imports
 

@@ -100,15 +100,18 @@ def test_keys_shapes_and_counts(label: str, layout: dict[str, Any]) -> None:
     assert QTSegConfig.from_state_dict(state) == model.config
 
 
+LOSS_NAMES = {
+    "CrossEntropyLoss": "cross_entropy",
+    "BinaryDiceLoss": "binary_dice",
+    "CategoricalDiceLoss": "categorical_dice",
+    "BCELoss": "binary_cross_entropy",
+    "FocalLoss": "focal",
+}
+
+
 def _loss_for(case: dict[str, Any]) -> Any:
-    names = {
-        "CrossEntropyLoss": "cross_entropy",
-        "BinaryDiceLoss": "binary_dice",
-        "CategoricalDiceLoss": "categorical_dice",
-        "BCELoss": "binary_cross_entropy",
-    }
     parts = zip(case["loss_type"], case["loss_weight"], strict=True)
-    return losses.combined({names[name]: weight for name, weight in parts})
+    return losses.combined({LOSS_NAMES[name]: weight for name, weight in parts})
 
 
 @pytest.mark.parametrize("case", VECTORS["train"], ids=lambda case: case["name"])
@@ -119,11 +122,59 @@ def test_train_step(case: dict[str, Any]) -> None:
 
 
 def _logits_and_target(entry: dict[str, Any]) -> tuple[Tensor, Tensor]:
-    batch, _, height, width = entry["shape"]
-    n = int(np.prod(entry["shape"]))
-    values = rule.unit("x:" + entry["name"], n).reshape(entry["shape"])
-    logits = torch.from_numpy((entry["logit_scale"] * values).astype(np.float32))
+    batch, planes, height, width = entry["shape"]
+    logits = rule.make_input(entry["name"], batch, height, width, planes) * entry["logit_scale"]
     return logits, rule.make_target(entry["name"], batch, height, width, entry["num_classes"])
+
+
+@pytest.mark.parametrize(
+    ("entry", "name"),
+    [(entry, name) for entry in VECTORS["losses"] for name in entry["values"]],
+    ids=lambda v: v if isinstance(v, str) else f"{v['name']}x{v['logit_scale']}",
+)
+def test_losses(entry: dict[str, Any], name: str) -> None:
+    value = losses.LOSSES[LOSS_NAMES[name]](*_logits_and_target(entry))
+    assert value.item() == pytest.approx(entry["values"][name], abs=2e-6)
+
+
+@pytest.mark.parametrize("name", ["metric1", "metric2"])
+def test_binary_metrics(name: str) -> None:
+    entry = next(e for e in VECTORS["metrics"] if e["name"] == name)
+    logits, target = _logits_and_target(entry)
+    target[2] = 0
+    predicted = logits[:, 0] > 0 if logits.shape[1] == 1 else logits.argmax(1) == 1
+    counted = [
+        confusion(p.numpy(), t.numpy() == 1, paper=True)
+        for p, t in zip(predicted, target, strict=True)
+    ]
+    wanted = entry["per_image"]
+    for label, attribute in {
+        "MAE": "mae",
+        "Recall": "recall",
+        "Precision": "precision",
+        "Accuracy": "accuracy",
+        "Dice": "dice",
+        "IoU_polyp": "iou",
+    }.items():
+        got = [getattr(c, attribute) for c in counted]
+        assert got == pytest.approx(wanted[label], abs=1e-6), label
+
+
+def test_metrics_of_several_classes() -> None:
+    entry = next(e for e in VECTORS["metrics"] if e["kind"] == "MultiBinary")
+    logits, target = _logits_and_target(entry)
+    predicted = logits.argmax(1).numpy()
+    names = {"mae": "mae", "acc": "accuracy", "dice": "dice", "iou": "iou"}
+    for metric, attribute in names.items():
+        means = []
+        for c in (1, 2):
+            values = [
+                getattr(confusion(p == c, t == c, paper=True), attribute)
+                for p, t in zip(predicted, target.numpy(), strict=True)
+            ]
+            means.append(100 * np.mean(values))
+            assert means[-1] == pytest.approx(entry["values_percent"][f"{metric}_{c}"], abs=1e-4)
+        assert np.mean(means) == pytest.approx(entry["values_percent"][metric], abs=1e-4)
 
 
 def test_metrics_of_two_empty_masks() -> None:

@@ -97,9 +97,7 @@ class Context:
         if self.token.cancelled:
             raise Cancelled("The job was cancelled.")
 
-    def progress(
-        self, done: float, total: float, message: str = "", preview: Any = None
-    ) -> None:
+    def progress(self, done: float, total: float, message: str = "", preview: Any = None) -> None:
         """Report progress; raises :class:`Cancelled` if the job was cancelled."""
         self.check()
         if self.on_progress is not None:

@@ -85,9 +85,7 @@ class Options:
             value = getattr(self, name)
             for kind in (bool, int, str):
                 if type(default) is kind and type(value) is not kind:
-                    raise OptionError(
-                        f"{name} must be of type {kind.__name__}; got {value!r}"
-                    )
+                    raise OptionError(f"{name} must be of type {kind.__name__}; got {value!r}")
             if type(default) is float and not (
                 isinstance(value, (int, float)) and not isinstance(value, bool)
             ):

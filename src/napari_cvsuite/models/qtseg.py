@@ -308,9 +308,7 @@ class PositionEncoding(nn.Module):
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        self.register_buffer(
-            "positional_encoding_gaussian_matrix", torch.randn(2, channels // 2)
-        )
+        self.register_buffer("positional_encoding_gaussian_matrix", torch.randn(2, channels // 2))
 
     def forward(self, height: int, width: int) -> Tensor:
         """Return the ``1 x C x height x width`` encoding of a grid spanning [-1, 1]."""
@@ -364,7 +362,7 @@ class MaskDecoder(nn.Module):
 
     def stage(self, s: int) -> tuple[DMABStage, nn.ModuleList, PositionEncoding, nn.Sequential]:
         """Return the blocks, class MLPs, position encoding and up-sampler of stage `s`."""
-        return tuple(getattr(self, f"{name}_s{s}") for name in ("DMAB", "MLP", "PE", "SUB"))  # type: ignore[return-value]
+        return tuple(getattr(self, f"{name}_s{s}") for name in ("DMAB", "MLP", "PE", "SUB"))
 
     def forward(self, features: tuple[Tensor, Tensor, Tensor]) -> tuple[Tensor, Tensor]:
         """Return masks ``B x K x H/2 x W/2`` and the embedding ``B x 4n x H/2 x W/2``."""

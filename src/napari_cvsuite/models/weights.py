@@ -11,6 +11,7 @@ import shutil
 import threading
 import uuid
 import zipfile
+import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -151,7 +152,7 @@ def import_file(
     ModelCard
         The card as installed.
     """
-    from napari_cvsuite.models.adapters import describe
+    from napari_cvsuite.models.adapters import describe, tensors_to_bytes
 
     source = Path(path)
     state = read_state_dict(source)
@@ -162,20 +163,13 @@ def import_file(
         with _into(folder / card.weights.filename) as temporary:
             shutil.copyfile(source, temporary)
     else:
-        content = tensors_to_bytes_exact(state)
+        content = tensors_to_bytes(state, False, None)
         card = describe(state, source.stem, card or {}, content)
         _require_free(card)
         with _into(folder / card.weights.filename) as temporary:
             temporary.write_bytes(content)
     _write_card(card)
     return card
-
-
-def tensors_to_bytes_exact(state: Mapping[str, Tensor]) -> bytes:
-    """Return the safetensors file of `state` with every dtype kept."""
-    from napari_cvsuite.models.adapters import tensors_to_bytes
-
-    return tensors_to_bytes(state, False, None)
 
 
 def export_bundle(cards: Iterable[ModelCard], zip_path: str | os.PathLike[str]) -> Path:
@@ -215,7 +209,7 @@ def import_bundle(zip_path: str | os.PathLike[str]) -> list[ModelCard]:
         with _writing(user_folder()):
             for filename in {c.weights.filename for c in cards}:
                 os.replace(staging / filename, user_folder() / filename)
-    except (zipfile.BadZipFile, EOFError, NotImplementedError) as error:
+    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError) as error:
         raise WeightsError(f"{zip_path} is not a readable model bundle: {error}") from error
     except OSError as error:
         raise WeightsError(f"Cannot read {zip_path}: {error}") from error
@@ -228,6 +222,8 @@ def import_bundle(zip_path: str | os.PathLike[str]) -> list[ModelCard]:
 
 def _bundle_cards(bundle: zipfile.ZipFile) -> list[ModelCard]:
     """Read the cards; refuse a bundle with any member that they do not account for."""
+    if any(info.flag_bits & 1 for info in bundle.infolist()):
+        raise WeightsError("The bundle is encrypted; export it without a password.")
     names = [info.filename for info in bundle.infolist() if not info.is_dir()]
     cards = []
     for name in names:
@@ -263,7 +259,7 @@ def _local(card: ModelCard) -> tuple[Path | None, list[str]]:
     """Return the first local file with the right hash, and what is wrong with the others."""
     extra = os.environ.get("NAPARI_CVSUITE_WEIGHTS", "").split(os.pathsep)
     folders = [user_folder(), *(Path(f) for f in extra if f), builtin_folder()]
-    problems = []
+    problems: list[str] = []
     for folder in folders:
         path = folder / card.weights.filename
         try:
@@ -348,7 +344,9 @@ def _download(card: ModelCard, problems: list[str], accepted: bool) -> Path:
     urls += card.weights.sources
     target = user_folder() / card.weights.filename
     reasons = list(problems)
-    with _fetching:
+    while not _fetching.acquire(timeout=0.2):
+        current_context().check()
+    try:
         if target.is_file() and _sha256(target) == card.weights.sha256:
             return target  # Another thread fetched it while this one waited.
         for url in urls:
@@ -356,6 +354,8 @@ def _download(card: ModelCard, problems: list[str], accepted: bool) -> Path:
             if reason is None:
                 return target
             reasons.append(f"{url}: {reason}")
+    finally:
+        _fetching.release()
     tried = "\n".join(f"  - {reason}" for reason in reasons) or "  - no download address is known"
     raise WeightsError(
         f"Cannot get the weights of {card.name!r}.\n{tried}\n"
@@ -369,25 +369,47 @@ def _try_url(url: str, target: Path, card: ModelCard) -> str | None:
     import pooch
     import requests
 
-    downloader = pooch.HTTPDownloader(
-        progressbar=_Bar(card), chunk_size=CHUNK, timeout=TIMEOUT_S
-    )
-    with _into(target) as temporary:
-        try:
+    downloader = pooch.HTTPDownloader(progressbar=_Bar(card), chunk_size=CHUNK, timeout=TIMEOUT_S)
+    try:
+        with _into(target) as temporary:
             with temporary.open("wb") as out:
-                downloader(url, out, None)
+                try:
+                    downloader(url, out, None)
+                except (requests.RequestException, ValueError) as error:
+                    # Caught here as requests' errors are OSErrors, like those of a full disk.
+                    raise _FetchError(f"{type(error).__name__}: {error}") from error
             found = _sha256(temporary)
-        except (requests.RequestException, _TooLarge, ValueError) as error:
-            failure: str | None = f"{type(error).__name__}: {error}"
-        else:
-            if found == card.weights.sha256:
-                failure = None
-            else:
-                failure = f"wrong content, expected sha256 {card.weights.sha256}, found {found}"
-        if failure is not None:
-            raise NotImplementedError
+            if found != card.weights.sha256:
+                raise _FetchError(f"wrong content: expected {card.weights.sha256}, found {found}")
+    except _FetchError as failed:
+        return str(failed)
     return None
 
 
-class _TooLarge(Exception):
-    """The server sends more than the card announces."""
+class _FetchError(Exception):
+    """One address did not deliver; the next one may."""
+
+
+class _Bar:
+    """What pooch takes for a progress bar: reports, lets the user cancel, bounds the size."""
+
+    def __init__(self, card: ModelCard) -> None:
+        self.total = 0
+        self._card = card
+        self._done = 0
+
+    def update(self, amount: int) -> None:
+        """Count the bytes of one chunk; pooch counts the last chunk as a full one."""
+        size = self._card.weights.size
+        self._done += amount
+        if self._done >= size + 2 * CHUNK:
+            raise _FetchError(f"it sends more than the {size} bytes expected")
+        message = f"Downloading {self._card.weights.filename}"
+        current_context().progress(min(self._done, size), size, message)
+
+    def reset(self) -> None:
+        """Start again from 0, as pooch does at the end to correct the sum."""
+        self._done = 0
+
+    def close(self) -> None:
+        """Nothing to release."""

@@ -182,9 +182,7 @@ class CropDataset:
         ]
         offset = np.array(centre) - 0.5 - matrix @ np.full(2, (self.size - 1) / 2)
         shape = (self.size, self.size)
-        label = ndimage.affine_transform(
-            mask, matrix, offset, shape, order=0, mode="mirror"
-        )
+        label = ndimage.affine_transform(mask, matrix, offset, shape, order=0, mode="mirror")
         planes = [
             ndimage.affine_transform(image[..., c], matrix, offset, shape, order=1, mode="mirror")
             for c in range(image.shape[2])
@@ -207,5 +205,6 @@ def _intensity(image: Array, rng: np.random.Generator) -> Array:
     if rng.random() < 0.15:
         image = ndimage.gaussian_filter(image, (rng.uniform(0.3, 1.2),) * 2 + (0,))
     if rng.random() < 0.25:
-        image = image + rng.normal(0, rng.uniform(0.005, 0.06), image.shape)
+        noise = rng.normal(0, rng.uniform(0.005, 0.06), image.shape)
+        image = image + noise.astype(np.float32)
     return np.clip(image, -1, 1).astype(np.float32)

@@ -56,8 +56,8 @@ class Confusion:
 
     @property
     def accuracy(self) -> float:
-        """(TP + TN) / all pixels; in the paper's form at most 1 by construction of the vectors."""
-        return min(_ratio(self._tp + self.tn, self.tp + self.fp + self.fn + self.tn), 1.0)
+        """(TP + TN) / (TP + FP + FN + TN)."""
+        return _ratio(self._tp + self.tn, self._tp + self.fp + self.fn + self.tn)
 
     @property
     def mae(self) -> float:
@@ -103,9 +103,7 @@ def _surface(mask: BoolMask) -> BoolMask:
     return surface
 
 
-def hd95(
-    prediction: BoolMask, truth: BoolMask, spacing: tuple[float, ...] | None = None
-) -> float:
+def hd95(prediction: BoolMask, truth: BoolMask, spacing: tuple[float, ...] | None = None) -> float:
     """95th percentile of the distances between the two boundaries, both directions pooled.
 
     Parameters

@@ -71,9 +71,7 @@ class PredictOptions(Options):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.tile and (self.tile < 64 or self.tile % 32):
-            raise OptionError(
-                f"tile must be 0 or a multiple of 32 from 64 on; got {self.tile}"
-            )
+            raise OptionError(f"tile must be 0 or a multiple of 32 from 64 on; got {self.tile}")
         if self.tile and 2 * self.halo >= self.tile:
             raise OptionError(f"halo must be less than half of tile; got {self.halo}")
 
@@ -135,7 +133,9 @@ class TrainOptions(Options):
         minimum=0,
         maximum=1000,
     )
-    seed: int = Option(0, label="Seed", help="Seed of all randomness.", minimum=0, maximum=2**31 - 1)
+    seed: int = Option(
+        0, label="Seed", help="Seed of all randomness.", minimum=0, maximum=2**31 - 1
+    )
     precision: str = Option(
         "float32",
         label="Precision",

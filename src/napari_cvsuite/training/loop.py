@@ -103,9 +103,10 @@ class _Run:
         )
         self.average: AveragedModel | None = None
         if options.ema > 0:
-            self.average = AveragedModel(
-                task.network, multi_avg_fn=get_ema_multi_avg_fn(options.ema), use_buffers=True
-            ).to(self.fabric.device)
+            average = get_ema_multi_avg_fn(options.ema)  # type: ignore[no-untyped-call]
+            self.average = AveragedModel(task.network, multi_avg_fn=average, use_buffers=True).to(
+                self.fabric.device
+            )
         self.model, self.optimiser = self.fabric.setup(task.network, optimiser)
         self.epoch = 0
         self.best = -math.inf
@@ -204,9 +205,7 @@ def _train_epoch(
             raise FloatingPointError(
                 f"the loss became {losses[-1]} in epoch {run.epoch + 1}; lower the learning rate"
             )
-        context.progress(
-            run.epoch, options.epochs, f"epoch {run.epoch + 1}, loss {losses[-1]:.4f}"
-        )
+        context.progress(run.epoch, options.epochs, f"epoch {run.epoch + 1}, loss {losses[-1]:.4f}")
     mean = sum(losses) / max(len(losses), 1)
     return {"epoch": float(run.epoch + 1), "lr": rate, "loss": mean}
 

@@ -1,0 +1,104 @@
+"""Read image files; the suffix chooses the reader, so that further formats can be added."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from napari_cvsuite.images.image import Image, ImageError
+
+__all__ = ["READERS", "read"]
+
+
+def _read_picture(path: Path) -> Image:
+    from PIL import Image as Picture
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", Picture.DecompressionBombWarning)
+        with Picture.open(path) as opened:
+            picture: Picture.Image = opened
+            if picture.mode == "P":
+                picture = picture.convert("RGB")
+            elif picture.mode in ("1", "LA", "CMYK", "YCbCr"):
+                picture = picture.convert("L" if picture.mode in ("1", "LA") else "RGB")
+            array = np.asarray(picture)
+    return Image.from_array(array, rgb=array.ndim == 3, name=path.stem)
+
+
+def _read_tiff(path: Path) -> Image:
+    import tifffile
+
+    with tifffile.TiffFile(path) as tiff:
+        series = tiff.series[0]
+        axes = series.axes.lower().replace("s", "c").replace("i", "z").replace("q", "z")
+        try:
+            data: Any = tifffile.memmap(path, mode="r")
+            if data.shape != series.shape:
+                data = series.asarray()
+        # Compressed files cannot be mapped.
+        except ValueError:
+            data = series.asarray()
+    keep = [i for i, axis in enumerate(axes) if axis in "tzcyx" or data.shape[i] > 1]
+    axes = "".join(axes[i] for i in keep)
+    data = data.reshape([data.shape[i] for i in keep])
+    known = set(axes) <= set("tzcyx") and len(set(axes)) == len(axes) and "yx" in axes
+    return Image.from_array(data, axes=axes if known else None, name=path.stem)
+
+
+def _read_npy(path: Path) -> Image:
+    return Image.from_array(np.load(path, mmap_mode="r", allow_pickle=False), name=path.stem)
+
+
+def _read_zarr(path: Path) -> Image:
+    import zarr
+
+    node = zarr.open(path, mode="r")
+    if not isinstance(node, zarr.Array):
+        raise ImageError(f"{path} is a zarr group; give the path of one array in it")
+    return Image.from_array(node, name=path.stem)
+
+
+READERS: dict[str, Callable[[Path], Image]] = {
+    ".png": _read_picture,
+    ".jpg": _read_picture,
+    ".jpeg": _read_picture,
+    ".bmp": _read_picture,
+    ".tif": _read_tiff,
+    ".tiff": _read_tiff,
+    ".npy": _read_npy,
+    ".zarr": _read_zarr,
+}
+"""Readers by suffix."""
+
+
+def read(path: str | Path) -> Image:
+    """Read an image file.
+
+    Raises
+    ------
+    ImageError
+        The file is missing, of an unknown kind, or damaged; the message says what to do.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise ImageError(f"{path} does not exist; check the name and the folder")
+    reader = READERS.get(path.suffix.lower())
+    if reader is None:
+        raise ImageError(
+            f"{path.name}: files of kind {path.suffix or '(none)'} are not known; "
+            f"convert it to one of {', '.join(sorted(READERS))}"
+        )
+    try:
+        return reader(path)
+    except ImageError as error:
+        raise ImageError(f"{path.name}: {error}") from error
+    # Decoders raise what they like on damaged files (struct.error, SyntaxError, OSError ...).
+    except Exception as error:
+        raise ImageError(
+            f"{path.name} cannot be read ({type(error).__name__}: {error}); "
+            "the file may be damaged: copy it again or save it anew"
+        ) from error

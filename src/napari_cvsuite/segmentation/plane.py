@@ -1,0 +1,77 @@
+"""Run a segmentation network on one plane, whole or in blended tiles."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from napari_cvsuite.images import Tile, blend_rows, plan_tiles
+
+__all__ = ["predict_classes", "predict_probabilities"]
+
+Array = NDArray[np.float32]
+WHOLE = 1.5
+"""Planes up to this many tile sides are seen whole: tiling them would cost context and time."""
+
+
+def _forward(model: nn.Module, image: Array, device: str, precision: str) -> Array:
+    x = torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))[None].to(device)
+    dtype = getattr(torch, precision)
+    with torch.autocast(device.partition(":")[0], dtype, enabled=dtype != torch.float32):
+        logits = model(x)[0].float()
+    if logits.shape[1] == 1:
+        p = logits.sigmoid()
+        return torch.cat([1 - p, p], dim=1)[0].cpu().numpy()
+    return logits.softmax(dim=1)[0].cpu().numpy()
+
+
+def predict_probabilities(
+    model: nn.Module,
+    image: Array,
+    tile: int,
+    halo: int = 32,
+    device: str = "cpu",
+    precision: str = "float32",
+    check: Callable[[], None] | None = None,
+) -> Array:
+    """Return class probabilities, ``K x H x W`` float32.
+
+    Parameters
+    ----------
+    model : nn.Module
+        Returns (logits, embedding); in eval mode and on `device`.
+    image : ndarray of float32, shape (H, W, 3)
+        Scaled to [-1, 1] once for the whole image.
+    tile : int
+        Side of the network's input where the plane is larger than 1.5 tiles.
+    halo : int
+        Half the overlap of neighbouring tiles.
+    check : callable, optional
+        Called between tiles; raises to stop.
+    """
+    height, width = image.shape[:2]
+    if max(height, width) <= WHOLE * tile:
+        if check is not None:
+            check()
+        return _forward(model, image, device, precision)
+
+    def compute(part: Tile) -> Array:
+        if check is not None:
+            check()
+        region = image[part.y : part.y + part.height, part.x : part.x + part.width]
+        return _forward(model, region, device, precision)
+
+    bands = blend_rows((height, width), plan_tiles((height, width), tile, halo), halo, compute)
+    return np.concatenate([band for _, band in bands], axis=1)
+
+
+def predict_classes(
+    model: nn.Module, image: Array, tile: int, check: Callable[[], None] | None = None
+) -> NDArray[np.int64]:
+    """Return the most probable class of every pixel, ``H x W`` int64."""
+    device = next(model.parameters()).device
+    return predict_probabilities(model, image, tile, device=str(device), check=check).argmax(axis=0)
