@@ -18,7 +18,14 @@ WAIT = 10.0
 
 def test_priorities_cancel_and_callbacks() -> None:
     queue, gate, seen = DeviceQueue("cpu"), threading.Event(), []
-    first = queue.submit(lambda c: gate.wait(WAIT), "first")
+    running = threading.Event()
+
+    def hold(_context: Context) -> None:
+        running.set()
+        gate.wait(WAIT)
+
+    first = queue.submit(hold, "first")
+    assert running.wait(WAIT)
     train = queue.submit(lambda c: seen.append("t"), "t", "training")
     batch = queue.submit(lambda c: seen.append("b"), "b", "batch")
     quick = queue.submit(lambda c: seen.append("i"), "i")

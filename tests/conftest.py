@@ -1,0 +1,38 @@
+"""Shared fixtures: a private user folder, and a small random model in it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Keep every test away from the user's own models."""
+    folder = tmp_path / "home"
+    monkeypatch.setenv("NAPARI_CVSUITE_HOME", str(folder))
+    monkeypatch.delenv("NAPARI_CVSUITE_WEIGHTS", raising=False)
+    monkeypatch.delenv("NAPARI_CVSUITE_MIRROR", raising=False)
+    return folder
+
+
+@pytest.fixture
+def tiny_model(home: Path, tmp_path: Path) -> Iterator[str]:
+    """Install a width-4 network with random weights and return its name."""
+    import torch
+    from safetensors.torch import save_file
+
+    from napari_cvsuite.models import store
+    from napari_cvsuite.models.qtseg import QTSeg, QTSegConfig
+    from napari_cvsuite.models.weights import import_file
+
+    torch.manual_seed(0)
+    path = tmp_path / "tiny.safetensors"
+    save_file(QTSeg(QTSegConfig(n_channel=4)).state_dict(), path)
+    yield import_file(path).name
+    store.default_store().evict_all()

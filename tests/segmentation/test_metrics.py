@@ -1,0 +1,47 @@
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+
+from napari_cvsuite.segmentation.metrics import bootstrap_interval, confusion, dice, hd95, iou
+
+
+def test_counts_of_two_overlapping_squares() -> None:
+    a, b = np.zeros((10, 10), bool), np.zeros((10, 10), bool)
+    a[0:4, 0:4] = True
+    b[2:6, 0:4] = True
+    counted = confusion(a, b)
+    assert (counted.tp, counted.fp, counted.fn, counted.tn) == (8, 8, 8, 76)
+    assert dice(a, b) == pytest.approx(0.5)
+    assert iou(a, b) == pytest.approx(1 / 3)
+    assert counted.mae == pytest.approx(0.16)
+
+
+def test_paper_rule_counts_no_hit_as_one() -> None:
+    a, b = np.zeros((4, 4), bool), np.zeros((4, 4), bool)
+    a[0, 0], b[3, 3] = True, True
+    assert dice(a, b) == 0
+    assert confusion(a, b, paper=True).dice == pytest.approx(2 / 4)
+
+
+def test_shapes_must_agree() -> None:
+    with pytest.raises(ValueError, match="same shape"):
+        dice(np.zeros((2, 2), bool), np.zeros((3, 3), bool))
+
+
+def test_hd95_of_shifted_bars_is_the_shift_in_units() -> None:
+    a, b = np.zeros((40, 40), bool), np.zeros((40, 40), bool)
+    a[:, 10], b[:, 13] = True, True
+    assert hd95(a, b) == pytest.approx(3.0)
+    assert hd95(a, b, spacing=(1.0, 0.5)) == pytest.approx(1.5)
+    assert hd95(a, a) == 0
+    assert math.isinf(hd95(a, np.zeros_like(a)))
+    assert hd95(np.zeros_like(a), np.zeros_like(a)) == 0
+
+
+def test_bootstrap_interval_holds_the_mean() -> None:
+    values = np.linspace(0.0, 1.0, 101)
+    low, high = bootstrap_interval(values)
+    assert 0.4 < low < 0.5 < high < 0.6

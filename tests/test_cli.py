@@ -1,0 +1,91 @@
+from __future__ import annotations
+
+import csv
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import tifffile
+from PIL import Image as Picture
+from typer.testing import CliRunner
+
+import napari_cvsuite
+from napari_cvsuite.cli import app
+from napari_cvsuite.jobs import option_specs
+from napari_cvsuite.segmentation.options import PredictOptions, TrainOptions
+
+RUNNER = CliRunner()
+
+
+def test_segment_writes_the_same_pixels_as_python(tmp_path: Path, tiny_model: str) -> None:
+    rng = np.random.default_rng(0)
+    for name in ("a", "b"):
+        Picture.fromarray(rng.integers(0, 255, (50, 60), dtype="u1")).save(tmp_path / f"{name}.png")
+    (tmp_path / "bad.png").write_bytes(b"no image")
+    out = tmp_path / "out"
+    files = [str(tmp_path / f"{name}.png") for name in ("a", "bad", "b")]
+    done = RUNNER.invoke(
+        app, ["segment", *files, "--model", tiny_model, "--out", str(out), "--json"]
+    )
+    assert done.exit_code == 1, done.output
+    summary = json.loads(done.stdout)
+    assert summary == json.loads((out / "summary.json").read_text())
+    assert summary["failed"] == 1 and "damaged" in summary["inputs"][1]["error"]
+    for name in ("a", "b"):
+        labels = tifffile.imread(out / f"{name}.labels.tif")
+        pixels = np.asarray(Picture.open(tmp_path / f"{name}.png"))
+        result = napari_cvsuite.segment(pixels, model=tiny_model)
+        assert labels.dtype == np.uint8 and np.array_equal(labels, result.classes)
+        rows = list(csv.DictReader((out / f"{name}.objects.csv").read_text().splitlines()))
+        assert len(rows) == len(result.table)
+    areas = summary["inputs"][0]["class_areas"]
+    assert sum(areas.values()) == 50 * 60
+
+
+def test_inputs_of_one_stem_do_not_overwrite_each_other(tmp_path: Path, tiny_model: str) -> None:
+    files = []
+    for folder in ("x", "y"):
+        (tmp_path / folder).mkdir()
+        np.save(tmp_path / folder / "a.npy", np.eye(40))
+        files.append(str(tmp_path / folder / "a.npy"))
+    out = tmp_path / "out"
+    done = RUNNER.invoke(app, ["segment", *files, "--model", tiny_model, "--out", str(out)])
+    assert done.exit_code == 0, done.output
+    assert {p.name for p in out.glob("*.tif")} == {"a.labels.tif", "a-2.labels.tif"}
+
+
+def test_command_line_enforces_the_ranges_of_the_options() -> None:
+    for command, options in (
+        (["segment", "x.png"], PredictOptions),
+        (["train", "segment"], TrainOptions),
+    ):
+        for name, (spec, _) in option_specs(options).items():
+            if spec.maximum is None:
+                continue
+            flag = "--" + name.replace("_", "-")
+            done = RUNNER.invoke(app, [*command, flag, str(spec.maximum + 1), "--out", "o"])
+            assert done.exit_code == 2, (name, done.output)
+    done = RUNNER.invoke(app, ["segment", "x.png", "--out", "o", "--tile", "100"])
+    assert done.exit_code == 2 and "multiple of 32" in done.output
+
+
+def test_models_commands(tiny_model: str) -> None:
+    listed = RUNNER.invoke(app, ["models", "list", "--json"])
+    assert tiny_model in [card["name"] for card in json.loads(listed.stdout)]
+    assert RUNNER.invoke(app, ["models", "verify", tiny_model]).exit_code == 0
+    assert (
+        json.loads(RUNNER.invoke(app, ["models", "info", tiny_model]).stdout)["name"] == tiny_model
+    )
+
+
+def test_import_and_help_load_no_torch_and_no_qt() -> None:
+    code = (
+        "import sys, napari_cvsuite, napari_cvsuite.cli\n"
+        "try: napari_cvsuite.cli.app(['--help'])\n"
+        "except SystemExit: pass\n"
+        "heavy = {'torch', 'qtpy', 'PyQt5', 'PyQt6', 'napari'} & set(sys.modules)\n"
+        "assert not heavy, heavy"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
