@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pytest
 import tifffile
 from PIL import Image as Picture
 from typer.testing import CliRunner
@@ -89,3 +90,36 @@ def test_import_and_help_load_no_torch_and_no_qt() -> None:
         "assert not heavy, heavy"
     )
     subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
+
+
+def test_bundle_travels_to_a_machine_without_network(
+    tmp_path: Path, tiny_model: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bundle = tmp_path / "bundle.zip"
+    done = RUNNER.invoke(app, ["models", "export", tiny_model, "--out", str(bundle)])
+    assert done.exit_code == 0, done.output
+    monkeypatch.setenv("NAPARI_CVSUITE_HOME", str(tmp_path / "elsewhere"))
+    assert RUNNER.invoke(app, ["models", "verify", tiny_model]).exit_code != 0
+    assert RUNNER.invoke(app, ["models", "import", str(bundle)]).exit_code == 0
+    assert RUNNER.invoke(app, ["models", "verify", tiny_model]).exit_code == 0
+
+
+def test_evaluate_reports_dice_of_the_model_own_masks_as_one(
+    tmp_path: Path, tiny_model: str
+) -> None:
+    for folder in ("images", "masks"):
+        (tmp_path / folder).mkdir()
+    rng = np.random.default_rng(0)
+    for number in range(2):
+        pixels = rng.integers(0, 255, (40, 40), dtype="u1")
+        Picture.fromarray(pixels).save(tmp_path / f"images/{number}.png")
+        mask = napari_cvsuite.segment(pixels, model=tiny_model).classes
+        Picture.fromarray(mask).save(tmp_path / f"masks/{number}.png")
+    (tmp_path / "index.csv").write_text("name,kind\n0,one\n1,two\n")
+    arguments = ["evaluate", "segment", "--images", str(tmp_path / "images"), "--masks"]
+    arguments += [str(tmp_path / "masks"), "--model", tiny_model, "--json", "--device", "cpu"]
+    done = RUNNER.invoke(app, [*arguments, "--groups", f"{tmp_path / 'index.csv'}:kind"])
+    assert done.exit_code == 0, done.output
+    report = json.loads(done.stdout)
+    assert {k: v["n"] for k, v in report.items()} == {"all": 2, "one": 1, "two": 1}
+    assert report["all"]["dice"] == 1.0

@@ -255,3 +255,73 @@ def demo(
     picture, summary = run_demo(out, model, _context(quiet=False))
     row = summary["inputs"][0]
     typer.echo(f"{row['objects']} nuclei in {row['seconds']} s; see {picture}")
+
+
+evaluate_app = typer.Typer(help="Measure a model on images with known answers.")
+app.add_typer(evaluate_app, name="evaluate")
+
+
+@evaluate_app.callback()
+def _evaluate() -> None:
+    """Measure a model on images with known answers."""
+
+
+@evaluate_app.command("segment")
+def evaluate_segment(
+    images: Annotated[Path, typer.Option(help="Folder of images.")],
+    masks: Annotated[Path, typer.Option(help="Folder of masks with the same file names.")],
+    model: Annotated[str, typer.Option(help="Name of the model.")],
+    names: Annotated[
+        str, typer.Option(help="Names to use: a text file, or FILE.json:key.key.")
+    ] = "",
+    groups: Annotated[str, typer.Option(help="FILE.csv:column to report for each value.")] = "",
+    ignore: Annotated[int, typer.Option(help="Mask value that does not count.")] = -1,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda:0, mps.")] = "auto",
+    as_json: Annotated[bool, typer.Option("--json", help="Print as JSON.")] = False,
+) -> None:
+    """Report plain Dice per image at original resolution, with its interval."""
+    from napari_cvsuite.models.device import limit_threads
+    from napari_cvsuite.segmentation.evaluate import EvaluateInputs, evaluate
+
+    limit_threads()
+    table, _, column = groups.partition(":")
+    inputs = EvaluateInputs(
+        images,
+        masks,
+        _names(names) if names else (),
+        Path(table) if table else None,
+        column or "kind",
+        ignore,
+    )
+    result = evaluate(inputs, model, _context(as_json, device))
+    if as_json:
+        typer.echo(json.dumps(result))
+        return
+    for group, row in result.items():
+        interval = f"[{row['low']:.4f}, {row['high']:.4f}]"
+        typer.echo(f"{group:24} Dice {row['dice']:.4f} {interval} n = {row['n']}")
+
+
+@models_app.command("import")
+def models_import(
+    path: Annotated[Path, typer.Argument(help="Weight file (.safetensors, .pt) or bundle (.zip).")],
+) -> None:
+    """Install a weight file, or a bundle made by ``models export``."""
+    from napari_cvsuite.models.weights import import_bundle, import_file
+
+    cards = import_bundle(path) if path.suffix == ".zip" else [import_file(path)]
+    for card in cards:
+        typer.echo(f"installed {card.name}")
+
+
+@models_app.command("export")
+def models_export(
+    names: Annotated[list[str], typer.Argument(help="Models to pack.")],
+    out: Annotated[Path, typer.Option(help="The .zip file to write.")],
+) -> None:
+    """Pack models with their cards into one file for a machine without network."""
+    from napari_cvsuite.models.catalog import Catalogue
+    from napari_cvsuite.models.weights import export_bundle
+
+    catalogue = Catalogue()
+    typer.echo(str(export_bundle([catalogue.get(name) for name in names], out)))

@@ -19,6 +19,7 @@ __all__ = [
     "CropDataset",
     "Pair",
     "find_pairs",
+    "group_of",
     "group_weights",
     "load_image",
     "load_mask",
@@ -68,8 +69,8 @@ def find_pairs(images: Path, masks: Path, names: Sequence[str] | None = None) ->
     return [Pair(n, image_of[n], mask_of[n]) for n in wanted]
 
 
-def group_weights(pairs: Sequence[Pair], table: Path, column: str) -> NDArray[np.float64]:
-    """Sampling weights that give rare groups more turns: 1 / sqrt(size of the group).
+def group_of(pairs: Sequence[Pair], table: Path, column: str) -> list[str]:
+    """Return the group of every pair from a CSV file.
 
     Parameters
     ----------
@@ -88,13 +89,21 @@ def group_weights(pairs: Sequence[Pair], table: Path, column: str) -> NDArray[np
     if not rows or column not in rows[0]:
         raise ValueError(f"{table} has no column {column!r}")
     first = next(iter(rows[0]))
-    group_of = {Path(row[first]).stem: row[column] for row in rows}
+    known = {Path(row[first]).stem: row[column] for row in rows}
     try:
-        groups = [group_of[pair.name] for pair in pairs]
+        return [known[pair.name] for pair in pairs]
     except KeyError as error:
         raise ValueError(f"{table} has no row for {error.args[0]!r}") from error
+
+
+def group_weights(pairs: Sequence[Pair], table: Path, column: str) -> NDArray[np.float64]:
+    """Sampling weights that give rare groups more turns: 1 / sqrt(size of the group).
+
+    See :func:`group_of` for the parameters and errors.
+    """
+    groups = group_of(pairs, table, column)
     size = Counter(groups)
-    weights = np.array([size[g] ** -0.5 for g in groups])
+    weights = np.array([size[group] ** -0.5 for group in groups])
     return weights / weights.sum()
 
 
