@@ -325,3 +325,25 @@ def models_export(
 
     catalogue = Catalogue()
     typer.echo(str(export_bundle([catalogue.get(name) for name in names], out)))
+
+
+@models_app.command("publish")
+def models_publish(
+    weights: Annotated[Path, typer.Argument(help="best.pt of a training run.")],
+    name: Annotated[str, typer.Option(help="Name of the model.")],
+    facts: Annotated[
+        Path,
+        typer.Option(help="JSON file: classes, license, description, data, citation, metrics."),
+    ],
+    tile: Annotated[int, typer.Option(help="Side of the training crops.", min=64)] = 256,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder; default the user's models, ready to use.")
+    ] = None,
+) -> None:
+    """Turn a training run into a half-precision weight file with its card."""
+    from napari_cvsuite.models.catalog import user_folder
+    from napari_cvsuite.segmentation.publish import publish
+
+    folder = out or user_folder()
+    folder.mkdir(parents=True, exist_ok=True)
+    typer.echo(str(publish(weights, folder, name, tile, json.loads(facts.read_text()))))

@@ -14,7 +14,7 @@ from napari_cvsuite.models.catalog import UnknownModelError
 from napari_cvsuite.models.device import DeviceError
 from napari_cvsuite.segmentation.options import PredictOptions
 from napari_cvsuite.segmentation.plane import predict_probabilities
-from napari_cvsuite.segmentation.predict import run, uncertainty
+from napari_cvsuite.segmentation.predict import _separate_stain, run, uncertainty
 
 RNG = np.random.default_rng(0)
 
@@ -71,6 +71,7 @@ def test_any_input_gives_a_mask_of_its_own_size(tiny_model: str, array: np.ndarr
         (np.zeros((8, 8), complex), {}, ImageError, "convert"),
         (np.zeros(8), {}, ImageError, "axes="),
         (np.zeros((8, 8)), {"model": "qtseg-nuclej"}, UnknownModelError, "qtseg-nuclej"),
+        (np.zeros((8, 8)), {"stain": "hematoxylin"}, ImageError, "RGB"),
         (np.zeros((8, 8)), {"tile": 100}, OptionError, "multiple of 32"),
         (np.zeros((8, 8)), {"min_size": -1}, OptionError, "between"),
         (np.zeros((8, 8)), {"objects": "magic"}, OptionError, "watershed"),
@@ -125,3 +126,15 @@ def test_provenance_names_what_made_the_result(tiny_model: str) -> None:
     assert facts["model"] == tiny_model and len(facts["weights_sha256"]) == 64
     assert facts["version"] == napari_cvsuite.__version__
     assert {"options", "device", "precision", "tile", "threads", "seconds"} <= facts.keys()
+
+
+def test_stain_separation_sees_blue_and_not_brown() -> None:
+    from skimage.color import hed2rgb
+
+    density = np.zeros((40, 40, 3))
+    density[:20, :, 0] = 0.1
+    density[10:30, :, 2] = 0.1
+    rgb = np.rint(255 * hed2rgb(density)).astype(np.uint8)
+    hematoxylin = _separate_stain(rgb, "hematoxylin")
+    assert np.ptp(hematoxylin[:20]) < 0.02 and np.ptp(hematoxylin[20:]) < 0.02
+    assert hematoxylin[:20].mean() - hematoxylin[20:].mean() > 0.08

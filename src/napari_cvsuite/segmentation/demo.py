@@ -35,13 +35,14 @@ def run_demo(out: Path, model: str, context: Context) -> tuple[Path, dict[str, A
     from skimage.segmentation import mark_boundaries
 
     source = Path(skimage.__file__).parent / "data" / "ihc.png"
-    options = PredictOptions(model=model, objects="watershed", min_size=30)
+    # The membranes are stained brown; the nuclei show in the other stain alone.
+    options = PredictOptions(model=model, stain="hematoxylin", objects="watershed", min_size=30)
     summary = segment_files([source], out, options, context)
     if summary["failed"]:
         raise ImageError(summary["inputs"][0]["error"])
     pixels = np.asarray(read(source).plane())[..., :3]
     classes = np.asarray(read(out / "ihc.labels.tif").plane())
-    outlined = mark_boundaries(pixels, classes, color=(0.0, 1.0, 0.4), mode="thick")
+    outlined = mark_boundaries(pixels, classes, color=(0.0, 1.0, 0.4), mode="inner")
     both = np.concatenate([pixels, np.rint(255 * outlined).astype(np.uint8)], axis=1)
     picture = out / "demo.png"
     Picture.fromarray(both).save(picture)

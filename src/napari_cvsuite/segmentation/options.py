@@ -33,6 +33,12 @@ class PredictOptions(Options):
         unit="px",
         advanced=True,
     )
+    stain: str = Option(
+        "none",
+        label="Stain",
+        help="Separate this stain from an RGB image of tissue first.",
+        choices=("none", "hematoxylin"),
+    )
     tta: bool = Option(
         False,
         label="Average over flips",

@@ -1,0 +1,51 @@
+"""The models that ship with the package."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from scipy import ndimage
+from typer.testing import CliRunner
+
+import napari_cvsuite
+from napari_cvsuite.cli import app
+from napari_cvsuite.models.catalog import Catalogue, ModelCard, builtin_folder
+from napari_cvsuite.models.weights import locate
+from napari_cvsuite.segmentation.metrics import dice
+
+CARDS = list(Catalogue())
+
+
+def test_there_are_models() -> None:
+    assert "qtseg-nuclei" in [card.name for card in CARDS]
+    assert Catalogue().problems == []
+
+
+@pytest.mark.parametrize("card", CARDS, ids=lambda card: card.name)
+def test_card_is_complete_and_weights_have_its_hash(card: ModelCard) -> None:
+    assert card.license and card.data and card.citation and card.metrics
+    assert locate(card).parent == builtin_folder()
+
+
+def test_all_weights_together_are_small() -> None:
+    assert sum(card.weights.size for card in CARDS) <= 30e6
+
+
+@pytest.mark.parametrize("polarity", [1, -1])
+def test_nuclei_are_found_in_a_drawn_picture(polarity: int) -> None:
+    rng = np.random.default_rng(0)
+    y, x = np.mgrid[:256, :256]
+    truth = np.zeros((256, 256), bool)
+    for cy in range(32, 256, 48):
+        for cx in range(32, 256, 48):
+            truth |= ((y - cy) / 11) ** 2 + ((x - cx) / 8) ** 2 < 1
+    picture = ndimage.gaussian_filter(truth.astype(float), 1.5) * 120 + 30
+    picture = 128 + polarity * (picture + rng.normal(0, 3, truth.shape) - 128)
+    result = napari_cvsuite.segment(picture, model="qtseg-nuclei", device="cpu")
+    assert dice(result.classes > 0, truth) > 0.8
+
+
+def test_demo_finds_nuclei_and_draws_them(tmp_path: object) -> None:
+    done = CliRunner().invoke(app, ["demo", "--out", f"{tmp_path}/demo"])
+    assert done.exit_code == 0, done.output
+    assert "nuclei" in done.output
