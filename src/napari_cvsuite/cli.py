@@ -347,3 +347,24 @@ def models_publish(
     folder = out or user_folder()
     folder.mkdir(parents=True, exist_ok=True)
     typer.echo(str(publish(weights, folder, name, tile, json.loads(facts.read_text()))))
+
+
+@app.command("doctor")
+def doctor(
+    as_json: Annotated[bool, typer.Option("--json", help="Print as JSON.")] = False,
+) -> None:
+    """Check the installation and say what to do about problems; exit code 1 if there are any."""
+    from dataclasses import asdict
+
+    from napari_cvsuite.doctor import examine
+
+    findings = examine()
+    if as_json:
+        typer.echo(json.dumps([asdict(finding) for finding in findings]))
+    else:
+        for finding in findings:
+            typer.echo(f"{'ok ' if finding.ok else '!! '} {finding.name:16} {finding.found}")
+            if finding.advice:
+                typer.echo(f"    {'':16} {finding.advice}")
+    if not all(finding.ok for finding in findings):
+        raise typer.Exit(1)
