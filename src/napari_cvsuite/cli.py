@@ -117,6 +117,12 @@ def main() -> None:
         sys.exit(130)
 
 
+def _table_column(source: str) -> tuple[Path | None, str]:
+    """Split ``FILE.csv:column``; without a column it is "kind", without a file None."""
+    table, _, column = source.partition(":")
+    return Path(table) if table else None, column or "kind"
+
+
 def _names(source: str) -> tuple[str, ...]:
     """Return names from a text file (one a line) or from ``FILE.json:key.key``."""
     path, _, keys = source.partition(":")
@@ -152,14 +158,14 @@ def train_segment(
     from napari_cvsuite.segmentation.train import TrainInputs, run
 
     limit_threads()
-    table, _, column = groups.partition(":")
+    table, column = _table_column(groups)
     inputs = TrainInputs(
         images,
         masks,
         out,
         _names(validation) if validation else (),
-        Path(table) if table else None,
-        column or "kind",
+        table,
+        column,
     )
     result = run(inputs, options, _context(as_json, device, "training"))
     facts = {
@@ -284,13 +290,13 @@ def evaluate_segment(
     from napari_cvsuite.segmentation.evaluate import EvaluateInputs, evaluate
 
     limit_threads()
-    table, _, column = groups.partition(":")
+    table, column = _table_column(groups)
     inputs = EvaluateInputs(
         images,
         masks,
         _names(names) if names else (),
-        Path(table) if table else None,
-        column or "kind",
+        table,
+        column,
         ignore,
     )
     result = evaluate(inputs, model, _context(as_json, device))

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from kits import load_rule
 from torch import Tensor
 
 from napari_cvsuite.models.qtseg import QTSeg, QTSegConfig, build
@@ -20,15 +19,7 @@ from napari_cvsuite.segmentation.metrics import confusion
 KIT = Path(__file__).parent / "qtseg"
 
 
-def _load_rule() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("qtseg_rule", KIT / "rule.py")
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-rule = _load_rule()
+rule = load_rule("qtseg")
 VECTORS: dict[str, Any] = rule.load_vectors(str(KIT / "vectors.json"))
 
 

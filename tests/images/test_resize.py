@@ -1,16 +1,15 @@
 from __future__ import annotations
 
-import importlib.util
 import json
 import zlib
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pytest
 import torch
+from kits import load_rule
 
 from napari_cvsuite.images.image import ImageError
 from napari_cvsuite.images.resize import (
@@ -23,15 +22,7 @@ from napari_cvsuite.images.resize import (
 KIT = Path(__file__).parents[1] / "conformance" / "qtseg"
 
 
-def _load_rule() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("qtseg_rule", KIT / "rule.py")
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-rule = _load_rule()
+rule = load_rule("qtseg")
 ENTRIES: list[dict[str, Any]] = json.loads((KIT / "vectors.json").read_text())["preprocess"]
 
 

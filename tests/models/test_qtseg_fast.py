@@ -3,28 +3,17 @@
 from __future__ import annotations
 
 import copy
-import importlib.util
 import threading
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from kits import load_rule
 from torch import Tensor, nn
 
 from napari_cvsuite.models.qtseg import QTSeg, QTSegConfig, build
 from napari_cvsuite.models.qtseg_fast import FastQTSeg, fuse
-
-DATA = Path(__file__).parents[1] / "conformance" / "qtseg"
-
-
-def _rule() -> Any:
-    spec = importlib.util.spec_from_file_location("qtseg_rule_fast", DATA / "rule.py")
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 class Lazy(nn.Module):
@@ -56,7 +45,7 @@ def threads() -> Iterator[None]:
 
 @pytest.mark.parametrize("count", [1, 2])
 def test_conformance(count: int, threads: None) -> None:
-    rule = _rule()
+    rule = load_rule("qtseg")
     torch.set_num_threads(count)
     rows = rule.compare(lambda k, n: Lazy(build(k, n)), rule.load_vectors(), verbose=False)
     assert len(rows) > 13

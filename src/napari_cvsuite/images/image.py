@@ -120,6 +120,11 @@ class Image:
         return int(self.data.shape[self.axes.index(axis)])
 
     @property
+    def pixel_size(self) -> tuple[float, float]:
+        """Height and width of a pixel, in the units of y and x."""
+        return self.scale[self.axes.index("y")], self.scale[self.axes.index("x")]
+
+    @property
     def n_planes(self) -> int:
         """Number of 2D planes."""
         return int(np.prod([self.size(axis) for axis in self.stack_axes], dtype=int))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import importlib.util
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
@@ -171,6 +170,7 @@ def _bytes(module: nn.Module) -> int:
 
 def _build_qtseg(card: ModelCard, state: Mapping[str, Tensor], form: str) -> nn.Module:
     from napari_cvsuite.models.adapters import build_qtseg
+    from napari_cvsuite.models.qtseg_fast import fuse
 
     model = build_qtseg(state, int(card.options.get("num_heads", 8)))
     actual = model.config.to_dict()
@@ -181,11 +181,7 @@ def _build_qtseg(card: ModelCard, state: Mapping[str, Tensor], form: str) -> nn.
                 f"The card of {card.name!r} states {option}={value!r}, but its weights are those "
                 f"of a network with {actual.get(option, 'no such option')!r}."
             )
-    fast = "napari_cvsuite.models.qtseg_fast"
-    if form == "fast" and importlib.util.find_spec(fast) is not None:
-        fused: nn.Module = importlib.import_module(fast).fuse(model)
-        return fused
-    return model
+    return fuse(model) if form == "fast" else model
 
 
 BUILDERS: dict[str, Builder] = {"qtseg": _build_qtseg}

@@ -110,7 +110,7 @@ def _segment_one(
         planes = result.probabilities.astype(np.float32)
         write_probability(stem.with_name(stem.name + ".prob.tif"), planes)
     values, counts = np.unique(result.classes, return_counts=True)
-    pixel = float(np.prod([image.scale[image.axes.index(axis)] for axis in "yx"]))
+    pixel = float(np.prod(image.pixel_size))
     return {
         "input": str(path),
         "model": result.provenance["model"],

@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 from skimage import measure, segmentation
+from skimage.morphology import reconstruction
 
 __all__ = ["label_objects", "object_table"]
 
@@ -73,8 +74,6 @@ def _split_touching(mask: NDArray[np.bool_], part: Labels) -> Labels:
 
 
 def _h_maxima(image: NDArray[np.float64], height: float) -> NDArray[np.bool_]:
-    from skimage.morphology import reconstruction
-
     dome = image - reconstruction(image - height, image, method="dilation")
     return np.asarray(dome >= height - 1e-9)
 

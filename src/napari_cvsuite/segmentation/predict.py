@@ -158,16 +158,15 @@ def _assemble(
     context: Context,
 ) -> SegmentResult:
     classes, objects, rows = [], [], []
-    scale = tuple(image.scale[image.axes.index(axis)] for axis in "yx")
     for number, probabilities in enumerate(planes):
         context.check()
         best = probabilities.argmax(axis=0).astype(np.uint8)
         parts = label_objects(best, options.objects, options.min_size, options.fill_holes)
         classes.append(best)
         objects.append(parts)
-        for row in object_table(parts, best, (scale[0], scale[1])):
+        for row in object_table(parts, best, image.pixel_size):
             rows.append({"plane": float(number), **row} if len(planes) > 1 else row)
-    shape = tuple(image.data.shape[image.axes.index(axis)] for axis in image.stack_axes)
+    shape = tuple(image.size(axis) for axis in image.stack_axes)
 
     def stack(parts: list[NDArray[Any]], dtype: Any) -> NDArray[Any]:
         joined = np.stack([part.astype(dtype) for part in parts])

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from napari_cvsuite.models.adapters import infer_qtseg_config
 from napari_cvsuite.models.catalog import ModelCard
-from napari_cvsuite.models.qtseg import QTSegConfig
 from napari_cvsuite.models.weights import read_state_dict, write_safetensors
 
 __all__ = ["publish"]
@@ -44,7 +44,7 @@ def publish(weights: Path, folder: Path, name: str, tile: int, facts: Mapping[st
         A fact is missing, unknown or of the wrong form.
     """
     state = read_state_dict(weights)
-    config = QTSegConfig.from_state_dict(state)
+    config = infer_qtseg_config(state)
     path = write_safetensors(state, folder / f"{name}.safetensors", metadata={"name": name})
     content = path.read_bytes()
     card = ModelCard.from_dict(
