@@ -5,7 +5,14 @@ import math
 import numpy as np
 import pytest
 
-from napari_cvsuite.segmentation.metrics import bootstrap_interval, confusion, dice, hd95, iou
+from napari_cvsuite.segmentation.metrics import (
+    bootstrap_interval,
+    confusion,
+    dice,
+    hd95,
+    image_metrics,
+    iou,
+)
 
 
 def test_counts_of_two_overlapping_squares() -> None:
@@ -45,3 +52,15 @@ def test_bootstrap_interval_holds_the_mean() -> None:
     values = np.linspace(0.0, 1.0, 101)
     low, high = bootstrap_interval(values)
     assert 0.4 < low < 0.5 < high < 0.6
+
+
+def test_image_metrics_leave_void_and_absent_classes_out() -> None:
+    # Class 1: one hit, one miss; class 2 lies in the void alone.
+    truth = np.array([[1, 1, -100, 0]])
+    found = image_metrics(np.array([[1, 0, 2, 0]]), truth, 3)
+    assert found["dice"] == pytest.approx(2 / 3)
+    assert found["iou"] == pytest.approx(1 / 2)
+    assert (found["precision"], found["recall"]) == (1.0, 0.5)
+    assert found["mae"] == pytest.approx(1 / 3)
+    nothing = image_metrics(np.zeros((1, 2), int), np.zeros((1, 2), int), 3)
+    assert all(np.isnan(value) for value in nothing.values())

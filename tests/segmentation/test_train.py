@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -8,9 +9,16 @@ import torch
 from PIL import Image as Picture
 
 from napari_cvsuite.jobs import Cancelled, Context, Progress
-from napari_cvsuite.segmentation.data import IGNORE, find_pairs, group_weights, load_mask
+from napari_cvsuite.models.weights import WeightsError
+from napari_cvsuite.segmentation.data import (
+    IGNORE,
+    CropDataset,
+    find_pairs,
+    group_weights,
+    load_mask,
+)
 from napari_cvsuite.segmentation.options import TrainOptions
-from napari_cvsuite.segmentation.train import TrainInputs, mean_class_dice, run
+from napari_cvsuite.segmentation.train import TrainInputs, run
 
 
 @pytest.fixture
@@ -97,7 +105,30 @@ def test_masks_of_several_classes_and_void(tmp_path: Path) -> None:
         load_mask(tmp_path / "m.png", 3)
 
 
-def test_mean_dice_leaves_void_and_absent_classes_out() -> None:
-    truth = np.array([[1, 1, IGNORE, 0]])
-    assert mean_class_dice(np.array([[1, 0, 2, 0]]), truth, 3) == pytest.approx(2 / 3)
-    assert np.isnan(mean_class_dice(np.zeros((1, 2), int), np.zeros((1, 2), int), 3))
+def test_crops_follow_the_working_scale() -> None:
+    # A disc of radius 20 covers 400 pi pixels, four times as many at twice the scale.
+    y, x = np.ogrid[:64, :64]
+    disc = ((y - 31.5) ** 2 + (x - 31.5) ** 2 <= 20**2).astype(np.int64)
+    image = np.repeat(disc[..., None].astype(np.float32), 3, axis=2)
+    for scale in (0.5, 1.0, 2.0):
+        size = int(64 * scale)
+        dataset = CropDataset([image], [disc], size, scale_range=1.0, scale=scale)
+        _, mask = dataset.crop(0, 0, 0)
+        assert mask.shape == (size, size)
+        # Rotation and shear keep the area.
+        assert mask.sum() == pytest.approx(400 * np.pi * scale**2, rel=0.05)
+
+
+def test_training_goes_on_from_a_model_and_without_validation(data: Path, tmp_path: Path) -> None:
+    folders = {"images": data / "images", "masks": data / "masks"}
+    options = TrainOptions(width=4, size=64, batch=2, epochs=1)
+    run(TrainInputs(**folders, out=tmp_path / "a", validation=("none",)), options, Context())
+    for path in (data / "masks").iterdir():
+        indices = np.asarray(Picture.open(path)) // 255
+        Picture.fromarray(indices).save(path)
+    start = tmp_path / "a" / "best.pt"
+    three = replace(options, start=str(start), classes=3)
+    result = run(TrainInputs(**folders, out=tmp_path / "b"), three, Context())
+    assert result.validated_on > 0
+    with pytest.raises(WeightsError, match="choose the width"):
+        run(TrainInputs(**folders, out=tmp_path / "c"), replace(three, width=8), Context())

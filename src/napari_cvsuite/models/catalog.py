@@ -47,7 +47,9 @@ class InputSpec:
     mode : {"native", "resize"}
         Tiles at the image's own resolution, or the whole image resized to one tile.
     tile : int
-        Side of the tile in pixels.
+        Side of the tile in pixels of the image.
+    scale : float
+        Pixels that the network sees for each pixel of the image.
     colour : {"rgb", "ycrcb"}
         Colour space of the input.
     channels : int
@@ -61,6 +63,7 @@ class InputSpec:
     colour: str = "rgb"
     channels: int = 3
     normalisation: str = "minmax"
+    scale: float = 1.0
 
     def __post_init__(self) -> None:
         _one_of("input.mode", self.mode, ("native", "resize"))
@@ -68,6 +71,10 @@ class InputSpec:
         _one_of("input.normalisation", self.normalisation, ("minmax",))
         _whole("input.tile", self.tile, 1)
         _whole("input.channels", self.channels, 1)
+        if isinstance(self.scale, bool) or not isinstance(self.scale, (int, float)):
+            raise CardError(f"input.scale must be a number, got {self.scale!r}")
+        if not 0.01 <= self.scale <= 100:
+            raise CardError(f"input.scale must lie between 0.01 and 100, got {self.scale!r}")
 
 
 @dataclass(frozen=True)

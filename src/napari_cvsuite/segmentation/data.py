@@ -9,8 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from scipy import ndimage
+from torch import Tensor
+from torch.nn import functional as F
 
 from napari_cvsuite.images import finite_range, minmax, read, to_three_channels
 
@@ -96,14 +99,21 @@ def group_of(pairs: Sequence[Pair], table: Path, column: str) -> list[str]:
         raise ValueError(f"{table} has no row for {error.args[0]!r}") from error
 
 
-def group_weights(pairs: Sequence[Pair], table: Path, column: str) -> NDArray[np.float64]:
-    """Sampling weights that give rare groups more turns: 1 / sqrt(size of the group).
+def group_weights(
+    pairs: Sequence[Pair], table: Path, column: str, balance: float = 0.5
+) -> NDArray[np.float64]:
+    """Sampling weights that give rare groups more turns: ``size_of_group ** -balance``.
 
-    See :func:`group_of` for the parameters and errors.
+    Parameters
+    ----------
+    pairs, table, column
+        See :func:`group_of`, also for the errors.
+    balance : float
+        0 shows every image equally often, 1 every group.
     """
     groups = group_of(pairs, table, column)
     size = Counter(groups)
-    weights = np.array([size[group] ** -0.5 for group in groups])
+    weights = np.array([size[group] ** -balance for group in groups])
     return weights / weights.sum()
 
 
@@ -151,8 +161,11 @@ class CropDataset:
     size : int
         Side of the square crops in pixels.
     scale_range : float
-        Zoom is drawn log-uniformly from ``1/x`` to ``x``.
+        Zoom is drawn log-uniformly from ``scale / x`` to ``scale * x``.
     seed : int
+    scale : float
+        Pixels of a crop for each pixel of the image. Below 1 the images are shrunk once, by
+        averaging, so that crops do not alias.
     """
 
     def __init__(
@@ -162,20 +175,30 @@ class CropDataset:
         size: int,
         scale_range: float = 1.5,
         seed: int = 0,
+        scale: float = 1.0,
     ) -> None:
-        self.images, self.masks = images, masks
         self.size, self.scale_range, self.seed = size, scale_range, seed
+        self._zoom = max(scale, 1.0)
+        self._images = [_planes(image, min(scale, 1.0), "area") for image in images]
+        # float32 holds class indices exactly and is what the sampling of images needs.
+        self._masks = [_planes(mask[..., None], min(scale, 1.0), "nearest-exact") for mask in masks]
+
+    def __len__(self) -> int:
+        """Return the number of images."""
+        return len(self._images)
 
     def crop(self, epoch: int, turn: int, index: int) -> tuple[Array, NDArray[np.int64]]:
         """Return a crop of image `index`: 3 x size x size float32 and size x size int64."""
         rng = np.random.default_rng((self.seed, epoch, turn, index))
-        image, mask = self._geometry(self.images[index], self.masks[index], rng)
-        return np.ascontiguousarray(_intensity(image, rng).transpose(2, 0, 1)), mask
+        image, mask = self._images[index], self._masks[index]
+        grid = self._grid((mask.shape[2], mask.shape[3]), rng)
+        planes = _sample(image, grid, "bilinear")[0].permute(1, 2, 0).numpy()
+        label = _sample(mask, grid, "nearest")[0, 0].to(torch.int64).numpy()
+        return np.ascontiguousarray(_intensity(planes, rng).transpose(2, 0, 1)), label
 
-    def _geometry(
-        self, image: Array, mask: NDArray[np.int64], rng: np.random.Generator
-    ) -> tuple[Array, NDArray[np.int64]]:
-        zoom = float(np.exp(rng.uniform(-1, 1) * np.log(self.scale_range)))
+    def _grid(self, shape: tuple[int, int], rng: np.random.Generator) -> Tensor:
+        """Return where each pixel of a crop lies in the image: 1 x size x size x (x, y)."""
+        zoom = self._zoom * float(np.exp(rng.uniform(-1, 1) * np.log(self.scale_range)))
         angle = float(rng.uniform(-np.pi, np.pi)) if rng.random() < 0.3 else 0.0
         shear = float(rng.uniform(-0.2, 0.2)) if angle else 0.0
         flip = np.diag(rng.choice([-1.0, 1.0], 2))
@@ -186,22 +209,32 @@ class CropDataset:
             matrix = matrix @ np.array([[0.0, 1.0], [1.0, 0.0]])
         # The centre is drawn so that the crop stays inside where the image is large enough.
         half = 0.5 * self.size / zoom
-        centre = [
-            rng.uniform(half, side - half) if side > 2 * half else side / 2 for side in mask.shape
-        ]
-        offset = np.array(centre) - 0.5 - matrix @ np.full(2, (self.size - 1) / 2)
-        shape = (self.size, self.size)
-        label = ndimage.affine_transform(mask, matrix, offset, shape, order=0, mode="mirror")
-        planes = [
-            ndimage.affine_transform(image[..., c], matrix, offset, shape, order=1, mode="mirror")
-            for c in range(image.shape[2])
-        ]
-        return np.stack(planes, axis=-1), label
+        centre = [rng.uniform(half, side - half) if side > 2 * half else side / 2 for side in shape]
+        steps = np.arange(self.size) - (self.size - 1) / 2
+        y, x = (
+            centre[axis] + matrix[axis, 0] * steps[:, None] + matrix[axis, 1] * steps
+            for axis in (0, 1)
+        )
+        grid = np.stack([2 * x / shape[1] - 1, 2 * y / shape[0] - 1], axis=-1)
+        return torch.from_numpy(grid[None].astype(np.float32))
+
+
+def _planes(array: NDArray[np.generic], scale: float, mode: str) -> Tensor:
+    """Return H x W x C as 1 x C x H' x W' float32, shrunk by `scale`."""
+    planes = torch.from_numpy(array.astype(np.float32).transpose(2, 0, 1))[None].contiguous()
+    if scale == 1.0:
+        return planes
+    shape = [max(1, round(side * scale)) for side in planes.shape[2:]]
+    return F.interpolate(planes, size=shape, mode=mode)
+
+
+def _sample(planes: Tensor, grid: Tensor, mode: str) -> Tensor:
+    return F.grid_sample(planes, grid, mode=mode, padding_mode="reflection", align_corners=False)
 
 
 def _intensity(image: Array, rng: np.random.Generator) -> Array:
     """Contrast, brightness, gamma, inversion, grey, blur and noise, each now and then."""
-    if rng.random() < 0.15:
+    if rng.random() < 0.1:
         image = -image
     if rng.random() < 0.2:
         image = np.repeat(image.mean(axis=-1, keepdims=True), image.shape[-1], axis=-1)

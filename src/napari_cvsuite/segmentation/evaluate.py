@@ -15,9 +15,8 @@ from napari_cvsuite.models.catalog import Catalogue
 from napari_cvsuite.models.device import choose_device
 from napari_cvsuite.models.store import default_store
 from napari_cvsuite.segmentation.data import find_pairs, group_of, load_image, load_mask
-from napari_cvsuite.segmentation.metrics import bootstrap_interval
+from napari_cvsuite.segmentation.metrics import bootstrap_interval, image_metrics
 from napari_cvsuite.segmentation.plane import predict_probabilities
-from napari_cvsuite.segmentation.train import mean_class_dice
 
 __all__ = ["EvaluateInputs", "evaluate"]
 
@@ -76,9 +75,14 @@ def evaluate(inputs: EvaluateInputs, model: str, context: Context) -> dict[str, 
             context.progress(number, len(pairs), f"measuring on {pair.name}")
             truth = load_mask(pair.mask, classes, inputs.ignore)
             predicted = predict_probabilities(
-                network, load_image(pair.image), card.input.tile, device=device, check=context.check
+                network,
+                load_image(pair.image),
+                card.input.tile,
+                device=device,
+                check=context.check,
+                scale=card.input.scale,
             ).argmax(axis=0)
-            score = mean_class_dice(predicted, truth, classes)
+            score = image_metrics(predicted, truth, classes)["dice"]
             if np.isnan(score):
                 # Nothing to find and nothing found.
                 score = 1.0

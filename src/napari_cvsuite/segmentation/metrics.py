@@ -12,7 +12,15 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-__all__ = ["Confusion", "bootstrap_interval", "confusion", "dice", "hd95", "iou"]
+__all__ = [
+    "Confusion",
+    "bootstrap_interval",
+    "confusion",
+    "dice",
+    "hd95",
+    "image_metrics",
+    "iou",
+]
 
 BoolMask = NDArray[np.bool_]
 
@@ -126,6 +134,50 @@ def hd95(prediction: BoolMask, truth: BoolMask, spacing: tuple[float, ...] | Non
     to_t = ndimage.distance_transform_edt(~edge_t, sampling=spacing)[edge_p]
     to_p = ndimage.distance_transform_edt(~edge_p, sampling=spacing)[edge_t]
     return float(np.percentile(np.concatenate([to_t, to_p]), 95))
+
+
+def image_metrics(
+    prediction: NDArray[np.int64], truth: NDArray[np.int64], classes: int
+) -> dict[str, float]:
+    """Plain metrics of one class map, averaged over the foreground classes in either map.
+
+    Parameters
+    ----------
+    prediction, truth : ndarray of int, shape (H, W)
+        Class indices; pixels whose truth is negative are left out.
+    classes : int
+        Number of classes with background.
+
+    Returns
+    -------
+    dict
+        ``dice``, ``iou``, ``precision``, ``recall`` and ``mae`` in [0, 1], and ``hd95`` in pixels
+        (NaN where only one map has the class). All are NaN without any foreground class.
+    """
+    valid = truth >= 0
+    rows = []
+    for value in range(1, classes):
+        p, t = (prediction == value) & valid, truth == value
+        if not p.any() and not t.any():
+            continue
+        counts = confusion(p[valid], t[valid])
+        distance = hd95(p, t)
+        rows.append(
+            {
+                "dice": counts.dice,
+                "iou": counts.iou,
+                "precision": counts.precision,
+                "recall": counts.recall,
+                "mae": counts.mae,
+                "hd95": distance if np.isfinite(distance) else float("nan"),
+            }
+        )
+    names = ("dice", "iou", "precision", "recall", "mae", "hd95")
+    columns = {name: np.array([row[name] for row in rows]) for name in names}
+    return {
+        name: float(np.nanmean(values)) if np.isfinite(values).any() else float("nan")
+        for name, values in columns.items()
+    }
 
 
 def bootstrap_interval(

@@ -95,6 +95,33 @@ class TrainOptions(Options):
     size: int = Option(
         256, label="Crop", help="Side of the training crops.", minimum=64, maximum=2048, unit="px"
     )
+    scale: float = Option(
+        1.0,
+        label="Working scale",
+        help="Pixels of a crop for each pixel of the image; 2 helps with small objects.",
+        minimum=0.1,
+        maximum=8.0,
+    )
+    tile: int = Option(
+        0,
+        label="Tile",
+        help="Side of the tiles in validation; 0 takes the area of a crop.",
+        minimum=0,
+        maximum=4096,
+        unit="px",
+    )
+    start: str = Option(
+        "",
+        label="Start from",
+        help="Model or weight file to start from; empty starts from nothing.",
+    )
+    balance: float = Option(
+        0.5,
+        label="Balance",
+        help="0 shows every image equally often, 1 every group of images.",
+        minimum=0.0,
+        maximum=1.0,
+    )
     batch: int = Option(8, label="Batch", help="Crops a step.", minimum=1, maximum=256)
     epochs: int = Option(100, label="Epochs", help="Passes over the data.", minimum=1, maximum=5000)
     crops: int = Option(

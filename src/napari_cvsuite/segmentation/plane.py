@@ -7,7 +7,8 @@ from collections.abc import Callable
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import nn
+from torch import Tensor, nn
+from torch.nn import functional as F
 
 from napari_cvsuite.images import Tile, blend_rows, plan_tiles
 
@@ -18,15 +19,26 @@ WHOLE = 1.5
 """Planes up to this many tile sides are seen whole: tiling them would cost context and time."""
 
 
-def _forward(model: nn.Module, image: Array, device: str, precision: str) -> Array:
+def _resize(x: Tensor, shape: tuple[int, int]) -> Tensor:
+    """Resize ``B x C x H x W``, averaging where it shrinks."""
+    if tuple(x.shape[2:]) == shape:
+        return x
+    return F.interpolate(x, size=shape, mode="bilinear", align_corners=False, antialias=True)
+
+
+def _forward(model: nn.Module, image: Array, device: str, precision: str, scale: float) -> Array:
+    height, width = image.shape[:2]
     x = torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))[None].to(device)
+    x = _resize(x, (max(1, round(height * scale)), max(1, round(width * scale))))
     dtype = getattr(torch, precision)
     with torch.autocast(device.partition(":")[0], dtype, enabled=dtype != torch.float32):
         logits = model(x)[0].float()
     if logits.shape[1] == 1:
         p = logits.sigmoid()
-        return torch.cat([1 - p, p], dim=1)[0].cpu().numpy()
-    return logits.softmax(dim=1)[0].cpu().numpy()
+        p = torch.cat([1 - p, p], dim=1)
+    else:
+        p = logits.softmax(dim=1)
+    return _resize(p, (height, width))[0].cpu().numpy()
 
 
 def predict_probabilities(
@@ -37,6 +49,7 @@ def predict_probabilities(
     device: str = "cpu",
     precision: str = "float32",
     check: Callable[[], None] | None = None,
+    scale: float = 1.0,
 ) -> Array:
     """Return class probabilities, ``K x H x W`` float32.
 
@@ -47,31 +60,38 @@ def predict_probabilities(
     image : ndarray of float32, shape (H, W, 3)
         Scaled to [-1, 1] once for the whole image.
     tile : int
-        Side of the network's input where the plane is larger than 1.5 tiles.
+        Side of the tiles where the plane is larger than 1.5 tiles, in pixels of the image.
     halo : int
         Half the overlap of neighbouring tiles.
     check : callable, optional
         Called between tiles; raises to stop.
+    scale : float
+        Pixels that the network sees for each pixel of the image.
     """
     height, width = image.shape[:2]
     if max(height, width) <= WHOLE * tile:
         if check is not None:
             check()
-        return _forward(model, image, device, precision)
+        return _forward(model, image, device, precision, scale)
 
     def compute(part: Tile) -> Array:
         if check is not None:
             check()
         region = image[part.y : part.y + part.height, part.x : part.x + part.width]
-        return _forward(model, region, device, precision)
+        return _forward(model, region, device, precision, scale)
 
     bands = blend_rows((height, width), plan_tiles((height, width), tile, halo), halo, compute)
     return np.concatenate([band for _, band in bands], axis=1)
 
 
 def predict_classes(
-    model: nn.Module, image: Array, tile: int, check: Callable[[], None] | None = None
+    model: nn.Module,
+    image: Array,
+    tile: int,
+    check: Callable[[], None] | None = None,
+    scale: float = 1.0,
 ) -> NDArray[np.int64]:
     """Return the most probable class of every pixel, ``H x W`` int64."""
-    device = next(model.parameters()).device
-    return predict_probabilities(model, image, tile, device=str(device), check=check).argmax(axis=0)
+    device = str(next(model.parameters()).device)
+    found = predict_probabilities(model, image, tile, device=device, check=check, scale=scale)
+    return found.argmax(axis=0)

@@ -126,7 +126,14 @@ def run(image: Image, options: PredictOptions, context: Context) -> SegmentResul
 
         def predict(array: NDArray[np.float32]) -> NDArray[np.float32]:
             return predict_probabilities(
-                model, array, tile, options.halo, device, precision, context.check
+                model,
+                array,
+                tile,
+                options.halo,
+                device,
+                precision,
+                context.check,
+                card.input.scale,
             )
 
         for done, index in enumerate(image.planes()):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -12,7 +13,10 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from napari_cvsuite.jobs.context import Context
+from napari_cvsuite.models.adapters import build_qtseg
+from napari_cvsuite.models.catalog import Catalogue
 from napari_cvsuite.models.qtseg import QTSeg, QTSegConfig
+from napari_cvsuite.models.weights import WeightsError, locate, read_state_dict
 from napari_cvsuite.segmentation import losses
 from napari_cvsuite.segmentation.data import (
     CropDataset,
@@ -22,7 +26,7 @@ from napari_cvsuite.segmentation.data import (
     load_image,
     load_mask,
 )
-from napari_cvsuite.segmentation.metrics import dice
+from napari_cvsuite.segmentation.metrics import image_metrics
 from napari_cvsuite.segmentation.options import TrainOptions
 from napari_cvsuite.segmentation.plane import predict_classes
 from napari_cvsuite.training.loop import LoopOptions, TrainingTask, fit
@@ -30,6 +34,7 @@ from napari_cvsuite.training.loop import LoopOptions, TrainingTask, fit
 __all__ = ["TrainInputs", "TrainResult", "run"]
 
 Mask = NDArray[np.int64]
+_CLASS_KEY = re.compile(r"^mask_decoder\.(mask_tokens|MLP_s\d)\.")
 
 
 @dataclass(frozen=True)
@@ -43,7 +48,7 @@ class TrainInputs:
     out : Path
         Folder of the run; one that holds an unfinished run is resumed.
     validation : tuple of str
-        Stems of the validation images; empty takes every fifth.
+        Stems of the validation images; empty takes every fifth, ``("none",)`` none at all.
     groups : Path, optional
         CSV file with a group for each name, for balanced sampling.
     group_column : str
@@ -68,22 +73,10 @@ class TrainResult:
     validated_on: int
 
 
-def mean_class_dice(prediction: Mask, truth: Mask, classes: int) -> float:
-    """Mean plain Dice over the foreground classes present in either mask, ignored pixels left out.
-
-    Returns NaN when no foreground class is present.
-    """
-    valid = truth >= 0
-    scores = [
-        dice((prediction == c) & valid, (truth == c) & valid)
-        for c in range(1, classes)
-        if ((prediction == c) & valid).any() or (truth == c).any()
-    ]
-    return float(np.mean(scores)) if scores else float("nan")
-
-
 def _split(inputs: TrainInputs) -> tuple[list[Pair], list[Pair]]:
     pairs = find_pairs(inputs.images, inputs.masks)
+    if inputs.validation == ("none",):
+        return pairs, []
     chosen = set(inputs.validation) or {pair.name for pair in pairs[::5]}
     unknown = chosen - {pair.name for pair in pairs}
     if unknown:
@@ -97,7 +90,7 @@ def _split(inputs: TrainInputs) -> tuple[list[Pair], list[Pair]]:
 def _batches(
     dataset: CropDataset, weights: NDArray[np.float64] | None, options: TrainOptions, epoch: int
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    count = len(dataset.images)
+    count = len(dataset)
     rng = np.random.default_rng((options.seed, epoch))
     order = np.concatenate(
         [
@@ -134,6 +127,50 @@ def _load(
     return images, masks
 
 
+def _network(options: TrainOptions) -> QTSeg:
+    """Return the network to train: new, or with the weights of ``options.start``."""
+    torch.manual_seed(options.seed)
+    network = QTSeg(QTSegConfig(num_classes=options.classes, n_channel=options.width))
+    if not options.start:
+        return network
+    path = Path(options.start)
+    if not path.is_file():
+        path = locate(Catalogue().get(options.start))
+    given = build_qtseg(read_state_dict(path)).state_dict()
+    own = network.state_dict()
+    fitting = {k: v for k, v in given.items() if k in own and own[k].shape == v.shape}
+    # What belongs to a class is learned anew where the number of classes differs.
+    lacking = [k for k in own if k not in fitting and not _CLASS_KEY.search(k)]
+    if lacking:
+        raise WeightsError(
+            f"{options.start} does not fit a network of width {options.width} ({lacking[0]}, and "
+            f"{len(lacking) - 1} more, differ); choose the width it was trained with"
+        )
+    network.load_state_dict({**own, **fitting})
+    return network
+
+
+def _validate(
+    model: nn.Module,
+    examples: Sequence[tuple[NDArray[np.float32], Mask]],
+    options: TrainOptions,
+    context: Context,
+) -> dict[str, float]:
+    """Return the means over images of the metrics, at the original resolution."""
+    rows = []
+    for image, truth in examples:
+        context.check()
+        tile = options.tile or round(options.size / options.scale)
+        predicted = predict_classes(model, image, tile, context.check, options.scale)
+        rows.append(image_metrics(predicted, truth, options.classes))
+    means = {key: np.array([row[key] for row in rows]) for key in rows[0]}
+    return {f"val_{key}": float(np.nanmean(v)) for key, v in means.items() if not _all_nan(v)}
+
+
+def _all_nan(values: NDArray[np.float64]) -> bool:
+    return bool(np.isnan(values).all())
+
+
 def run(inputs: TrainInputs, options: TrainOptions, context: Context) -> TrainResult:
     """Train and validate; see :func:`napari_cvsuite.training.loop.fit` for the files written.
 
@@ -147,20 +184,20 @@ def run(inputs: TrainInputs, options: TrainOptions, context: Context) -> TrainRe
     train, validation = _split(inputs)
     images, masks = _load(train, options, context, "training")
     val_images, val_masks = _load(validation, options, context, "validation")
-    weights = group_weights(train, inputs.groups, inputs.group_column) if inputs.groups else None
-    torch.manual_seed(options.seed)
-    network = QTSeg(QTSegConfig(num_classes=options.classes, n_channel=options.width))
+    weights = (
+        group_weights(train, inputs.groups, inputs.group_column, options.balance)
+        if inputs.groups
+        else None
+    )
+    network = _network(options)
     dice_name = "binary_dice" if options.classes == 2 else "categorical_dice"
     criterion = losses.combined({"cross_entropy": 1.0, dice_name: 1.0})
-    dataset = CropDataset(images, masks, options.size, options.scale_range, options.seed)
+    dataset = CropDataset(
+        images, masks, options.size, options.scale_range, options.seed, options.scale
+    )
 
     def validate(model: nn.Module) -> Mapping[str, float]:
-        scores = []
-        for image, truth in zip(val_images, val_masks, strict=True):
-            context.check()
-            predicted = predict_classes(model, image, options.size, check=context.check)
-            scores.append(mean_class_dice(predicted, truth, options.classes))
-        return {"val_dice": float(np.nanmean(scores))}
+        return _validate(model, list(zip(val_images, val_masks, strict=True)), options, context)
 
     fields = {k: v for k, v in asdict(options).items() if k in LoopOptions.__annotations__}
     task = TrainingTask(
@@ -168,7 +205,7 @@ def run(inputs: TrainInputs, options: TrainOptions, context: Context) -> TrainRe
         batches=lambda epoch: _batches(dataset, weights, options, epoch),
         loss=lambda output, target: criterion(output[0].float(), target),
         validate=validate,
-        score_name="val_dice",
+        score_name="val_dice" if validation else "",
     )
     best = fit(task, LoopOptions(**fields), inputs.out, context)
     return TrainResult(inputs.out, best, len(train), len(validation))

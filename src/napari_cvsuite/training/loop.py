@@ -55,6 +55,7 @@ class TrainingTask:
     validate : callable
         Network in eval mode -> metrics; ``score_name`` among them, larger is better.
     score_name : str
+        Empty when there is nothing to validate on: then the last weights are the best.
     """
 
     network: nn.Module
@@ -212,6 +213,9 @@ def _train_epoch(
 
 def _validate(task: TrainingTask, run: _Run, folder: Path) -> dict[str, float]:
     network = run.evaluated.eval()
+    if not task.score_name:
+        _save(network.state_dict(), folder / "best.pt")
+        return {}
     with torch.inference_mode():
         metrics = dict(task.validate(network))
     score = metrics[task.score_name]
