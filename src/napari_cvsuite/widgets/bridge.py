@@ -27,6 +27,22 @@ class _Event:
     value: Any = None
 
 
+class _Hold:
+    """What outlives the Qt object of a runner, to let go of its job when a window closes."""
+
+    def __init__(self) -> None:
+        self.handle: JobHandle | None = None
+        self.stop_listening: Callable[[], None] = lambda: None
+
+    def let_go(self, *_: object) -> None:
+        """Cancel the job and listen to nothing any more."""
+        self.stop_listening()
+        self.stop_listening = lambda: None
+        handle, self.handle = self.handle, None
+        if handle is not None:
+            handle.cancel()
+
+
 def start_engine(device: str = "auto") -> str:
     """Import torch, use one thread less than the cores, and return the device to run on.
 
@@ -74,15 +90,16 @@ class JobRunner(QObject):
         super().__init__(parent)
         self._events: deque[_Event] = deque()
         self._run = 0
-        self._handle: JobHandle | None = None
         self._position = -1
+        self._hold = _Hold()
         self._woken.connect(self._drain, Qt.ConnectionType.QueuedConnection)
-        self._stop_listening = default_scheduler().on_change(self._wake)
+        self._hold.stop_listening = default_scheduler().on_change(self._wake)
+        self.destroyed.connect(self._hold.let_go)
 
     @property
     def busy(self) -> bool:
         """Whether a job waits or runs."""
-        return self._handle is not None
+        return self._hold.handle is not None
 
     def start(
         self, job: Job, device: str = "auto", name: str = "job", job_class: JobClass = "interactive"
@@ -115,25 +132,24 @@ class JobRunner(QObject):
             else:
                 self._put(run, "over", handle)
 
-        self._handle = default_scheduler().io.submit(choose, "start engine")
-        self._handle.add_done_callback(chosen)
+        self._hold.handle = default_scheduler().io.submit(choose, "start engine")
+        self._hold.handle.add_done_callback(chosen)
 
     def cancel(self) -> None:
         """Ask the job to stop and be free at once."""
-        handle, self._handle = self._handle, None
+        handle = self._hold.handle
         if handle is None:
             return
         self._run += 1
-        handle.cancel()
         self._release()
+        handle.cancel()
         self.cancelled.emit()
         self.ended.emit()
 
     def close(self) -> None:
         """Cancel, and listen to nothing any more."""
         self.cancel()
-        self._stop_listening()
-        self._stop_listening = lambda: None
+        self._hold.let_go()
 
     def _submit(self, run: int, device: str, job: Job, name: str, job_class: JobClass) -> None:
         def relayed(context: Context) -> Any:
@@ -148,7 +164,7 @@ class JobRunner(QObject):
             return job(context)
 
         handle = default_scheduler().queue(device).submit(relayed, name, job_class)
-        self._handle = handle
+        self._hold.handle = handle
         handle.add_progress_callback(lambda progress: self._put(run, "progress", progress))
         handle.add_done_callback(lambda over: self._put(run, "over", over))
 
@@ -202,11 +218,12 @@ class JobRunner(QObject):
             self.ended.emit()
 
     def _tell_position(self) -> None:
-        position = self._handle.position if self._handle is not None else None
+        handle = self._hold.handle
+        position = handle.position if handle is not None else None
         if position is not None and position != self._position:
             self._position = position
             self.positioned.emit(position)
 
     def _release(self) -> None:
-        self._handle = None
+        self._hold.handle = None
         self._position = -1

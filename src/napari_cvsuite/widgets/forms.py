@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from decimal import Decimal
 from typing import Any, TypeVar
 
 from magicgui import widgets
@@ -24,7 +25,10 @@ def _widget(name: str, spec: OptionSpec, default: Any) -> widgets.bases.ValueWid
     elif type(default) in (int, float):
         extra |= {"min": spec.minimum, "max": spec.maximum}
         if type(default) is float:
-            extra["step"] = None
+            # The step decides how many decimals the box keeps; without them 1e-7 becomes 0.
+            numbers = (v for v in (spec.minimum, spec.maximum, default) if v is not None)
+            places = [Decimal(str(v)).normalize().as_tuple().exponent for v in numbers]
+            extra["step"] = 10.0 ** min(-2, *(int(place) for place in places))
     made = create_widget(
         value=default,
         annotation=type(default),
@@ -34,6 +38,8 @@ def _widget(name: str, spec: OptionSpec, default: Any) -> widgets.bases.ValueWid
         options=extra,
     )
     assert isinstance(made, widgets.bases.ValueWidget)
+    if isinstance(made, widgets.FloatSpinBox):
+        made.adaptive_step = True
     return made
 
 
@@ -91,3 +97,8 @@ class OptionsForm:
         """Call `fn` whenever an input changes."""
         for one in self._inputs.values():
             one.changed.connect(lambda *_: fn())
+
+    def close_down(self) -> None:
+        """Forget who listens."""
+        for one in self._inputs.values():
+            one.changed.disconnect()

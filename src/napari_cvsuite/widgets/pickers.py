@@ -94,6 +94,7 @@ class LayerPicker(QComboBox):
         for layer in self._named:
             layer.events.name.disconnect(self.refresh)
         self._named = []
+        self._accepts = lambda layer: False
 
 
 def describe_card(card: ModelCard) -> str:

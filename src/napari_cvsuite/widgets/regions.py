@@ -62,12 +62,11 @@ def current_plane(selection: Selection, layer: Layer, viewer: Viewer) -> Selecti
 
 
 def _within(layer: Layer, low: NDArray[Any], high: NDArray[Any], what: str) -> Selection:
-    """Select, of all planes, the rows and columns between two points in data coordinates."""
+    """Select, of all planes, the pixels whose centre lies between two points."""
     everything = whole(layer)
     side = np.array(everything.stop[-2:])
-    # Pixel i reaches from i - 0.5 to i + 0.5.
     first = np.clip(np.floor(np.asarray(low)[-2:] + 0.5), 0, side).astype(int)
-    last = np.clip(np.ceil(np.asarray(high)[-2:] + 0.5), 0, side).astype(int)
+    last = np.clip(np.floor(np.asarray(high)[-2:] + 0.5), 0, side).astype(int)
     if (last <= first).any():
         raise ImageError(f"{what} lies outside the image; move it onto the image")
     return Selection(
@@ -109,9 +108,8 @@ def shapes_box(layer: Layer, shapes: Shapes) -> Selection:
         full = np.zeros(layer.ndim)
         full[-shared:] = world[-shared:]
         inside[row] = layer.world_to_data(full)
-    # Rectangles are drawn along pixel edges: an edge at 9.5 ends after pixel 9.
-    low, high = np.round(inside.min(axis=0)), np.round(inside.max(axis=0)) - 1
-    return _within(layer, low, high, f"the box in {shapes.name!r}")
+    what = f"the box in {shapes.name!r}"
+    return _within(layer, inside.min(axis=0), inside.max(axis=0), what)
 
 
 def crop(image: Image, selection: Selection) -> Image:

@@ -342,6 +342,7 @@ class SegmentDock(QWidget):
         self.runner.close()
         for picker in (self.image, self.shapes, self.target):
             picker.close_down()
+        self.form.close_down()
         self.model.close_down()
         self.table.close_down()
         self._viewer.bind_key(RUN_KEY, None, overwrite=True)
