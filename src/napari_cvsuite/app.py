@@ -17,10 +17,19 @@ if TYPE_CHECKING:
 
     from napari_cvsuite.widgets.segment import SegmentDock
 
-__all__ = ["DEMOS", "BindingError", "demo", "launch", "need_binding", "rerun_on_virtual_screen"]
+__all__ = [
+    "DEMOS",
+    "BindingError",
+    "demo",
+    "has_display",
+    "launch",
+    "need_binding",
+    "rerun_on_virtual_screen",
+]
 
 BINDINGS = ("PyQt6", "PyQt5")
 WINDOW = (1500, 940)
+_VIRTUAL = "NAPARI_CVSUITE_VIRTUAL_SCREEN"
 
 
 class BindingError(RuntimeError):
@@ -71,6 +80,14 @@ def need_binding() -> None:
     os.environ.setdefault("QT_API", found[0].lower())
 
 
+def has_display() -> bool:
+    """Return whether windows can be shown to somebody; a virtual screen does not count."""
+    if os.environ.get(_VIRTUAL) or os.environ.get("QT_QPA_PLATFORM") == "offscreen":
+        return False
+    displayed = any(os.environ.get(name) for name in ("DISPLAY", "WAYLAND_DISPLAY"))
+    return displayed or not sys.platform.startswith("linux")
+
+
 def rerun_on_virtual_screen() -> None:
     """On Linux without a display, start this command again under xvfb-run; else return.
 
@@ -79,15 +96,15 @@ def rerun_on_virtual_screen() -> None:
     BindingError
         There is no display and no xvfb-run.
     """
-    displayed = any(os.environ.get(name) for name in ("DISPLAY", "WAYLAND_DISPLAY"))
-    if not sys.platform.startswith("linux") or displayed:
+    if has_display() or os.environ.get(_VIRTUAL):
         return
     if shutil.which("xvfb-run") is None:
         raise BindingError(
             "there is no display, and no virtual one: sudo apt-get install -y xvfb xauth"
         )
+    os.environ[_VIRTUAL] = "1"
     screen = "-screen 0 1600x1000x24"
-    own = [sys.executable, "-m", "napari_cvsuite.cli", *sys.argv[1:]]
+    own = [sys.executable, "-m", "napari_cvsuite", *sys.argv[1:]]
     os.execvp("xvfb-run", ["xvfb-run", "-a", "-s", screen, *own])
 
 
@@ -232,7 +249,7 @@ def demo(name: str = "nuclei", screenshot: Path | None = None, timeout: float = 
     errors: list[Exception] = []
     dock.runner.failed.connect(errors.append)
     dock.run()
-    wait_until(lambda: not dock.runner.busy, timeout)
+    wait_until(lambda: dock.idle, timeout)
     if errors:
         raise errors[0]
     said = dock.run_bar.message.text()

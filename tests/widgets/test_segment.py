@@ -39,7 +39,7 @@ def dock(viewer: Any, tiny_model: str) -> Iterator[SegmentDock]:
 
 def _run(dock: SegmentDock, wait_for: Wait) -> None:
     dock.run()
-    wait_for(lambda: not dock.runner.busy)
+    wait_for(lambda: dock.idle)
 
 
 def _problem(dock: SegmentDock) -> str:
@@ -228,7 +228,7 @@ def test_layers_removed_meanwhile(
     viewer.layers.remove(image)
     viewer.layers.remove(target)
     held.release.set()
-    wait_for(lambda: not dock.runner.busy)
+    wait_for(lambda: dock.idle)
     assert "is gone" in dock.run_bar.message.text()
     assert viewer.layers[-1].data.shape == (64, 64)
 
@@ -278,7 +278,7 @@ def test_shortcut_runs(dock: SegmentDock, viewer: Any, wait_for: Wait) -> None:
     action = keys.get(shown)
     assert action is not None, sorted(keys)
     action(viewer)
-    wait_for(lambda: not dock.runner.busy)
+    wait_for(lambda: dock.idle)
     assert len(viewer.layers) == 4
 
 

@@ -105,9 +105,11 @@ class ObjectTable(QWidget):
         self.view.setModel(self._sorted)
         self.view.setSortingEnabled(True)
         self.view.setSelectionBehavior(QAbstractItemView.SelectionBehavior.SelectRows)
-        header = self.view.verticalHeader()
-        if header is not None:
-            header.setVisible(False)
+        vertical, horizontal = self.view.verticalHeader(), self.view.horizontalHeader()
+        if vertical is not None and horizontal is not None:
+            vertical.setVisible(False)
+            # Widths from the first rows; measuring thousands of cells would stop the window.
+            horizontal.setResizeContentsPrecision(20)
         self.view.clicked.connect(self._clicked)
         self.count = QLabel()
         self.save_button = QPushButton("Save table…")

@@ -55,7 +55,8 @@ class RunBar(QWidget):
     def say(self, text: str, kind: str = "info") -> None:
         """Show a line; `kind` is "info", "warning" or "error"."""
         self.message.setText(text)
-        self.message.setStyleSheet(_COLOURS[kind])
+        if self.message.styleSheet() != _COLOURS[kind]:
+            self.message.setStyleSheet(_COLOURS[kind])
 
     def set_problem(self, text: str) -> None:
         """Disable the button and say what is wrong; an empty text enables it."""

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections import deque
+from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 from napari.layers import Image as ImageLayer
 from napari.layers import Labels, Layer, Shapes
 from napari.viewer import Viewer
@@ -65,11 +68,17 @@ class SegmentDock(QWidget):
         self._viewer = napari_viewer
         self.runner = JobRunner(self)
         self._preview: Preview | None = None
+        self._steps: deque[Callable[[], object]] = deque()
         self._make_inputs()
         self._lay_out()
         self._restore()
         self._connect()
         self._validate()
+
+    @property
+    def idle(self) -> bool:
+        """Whether no job runs and the last result is shown in full."""
+        return not self.runner.busy and not self._steps
 
     def _make_inputs(self) -> None:
         viewer = self._viewer
@@ -125,6 +134,9 @@ class SegmentDock(QWidget):
         self._save_later.setSingleShot(True)
         self._save_later.setInterval(300)
         self._save_later.timeout.connect(self._save)
+        self._step_timer = QTimer(self)
+        self._step_timer.setInterval(10)
+        self._step_timer.timeout.connect(self._next_step)
         for picker in (self.image, self.model, self.shapes, self.target):
             picker.changed.connect(self._changed)
         self.image.changed.connect(self.target.refresh)
@@ -205,7 +217,10 @@ class SegmentDock(QWidget):
     def _validate(self) -> None:
         text, field = self._problem()
         for picker in (self.image, self.model, self.target):
-            picker.setStyleSheet(_WRONG if picker is field else "")
+            style = _WRONG if picker is field else ""
+            # Setting a style costs milliseconds even when it is the same one.
+            if picker.styleSheet() != style:
+                picker.setStyleSheet(style)
         writes = self.mode.currentText() != _MODES[0]
         self.target.setEnabled(writes)
         layer = self.image.layer()
@@ -237,6 +252,8 @@ class SegmentDock(QWidget):
         """Segment; the same as pressing the button."""
         layer, card = self.image.layer(), self.model.card()
         text, _ = self._problem()
+        if self._steps:
+            return
         if layer is None or card is None or text:
             self.run_bar.set_problem(text)
             return
@@ -271,17 +288,32 @@ class SegmentDock(QWidget):
             self._preview.add(tile)
 
     def _finish(self, prepared: Prepared) -> None:
+        """Show the result bit by bit: napari takes long over a layer, and the window must live."""
         if self._preview is not None:
             self._preview.close()
+        source = self._source
+
+        def maps(name: str) -> Callable[[], object]:
+            return lambda: new_map(self._viewer, name, prepared, source)
+
+        self._steps = deque([maps(name) for name in prepared.maps])
+        self._steps.append(lambda: self._show_labels(prepared))
+        self._steps.append(lambda: self.table.set_rows(prepared.rows))
+        self._step_timer.start()
+
+    def _next_step(self) -> None:
+        if not self._steps:
+            self._step_timer.stop()
+            return
+        self._steps.popleft()()
+
+    def _show_labels(self, prepared: Prepared) -> None:
         message = self._put(prepared)
-        for name in prepared.maps:
-            new_map(self._viewer, name, prepared, self._source)
-        if self._shown in self._viewer.layers:
-            self._viewer.layers.move(
-                self._viewer.layers.index(self._shown), len(self._viewer.layers)
-            )
-            self._viewer.layers.selection.active = self._shown
-        self.table.set_rows(prepared.rows)
+        layers = self._viewer.layers
+        if self._shown in layers:
+            if layers[-1] is not self._shown:
+                layers.move(layers.index(self._shown), len(layers))
+            layers.selection.active = self._shown
         self.device.complete()
         seconds = prepared.provenance.get("seconds", 0.0)
         self.run_bar.say(f"{message} {seconds:.1f} s on {prepared.provenance.get('device')}.")
@@ -324,8 +356,6 @@ class SegmentDock(QWidget):
 
     def _place_of(self, row: dict[str, Any], layer: Layer, plane: int) -> tuple[float, ...]:
         """Return the world position of an object's centre."""
-        import numpy as np
-
         selection = self._source.selection
         inside = np.unravel_index(plane, selection.shape[:-2]) if len(selection.shape) > 2 else ()
         size = np.abs(np.asarray(self._source.geometry["scale"], float))[-2:]
@@ -339,6 +369,7 @@ class SegmentDock(QWidget):
     def closeEvent(self, event: QCloseEvent | None) -> None:
         """Cancel what runs, keep the state, and let go of the viewer."""
         self._save()
+        self._steps.clear()
         self.runner.close()
         for picker in (self.image, self.shapes, self.target):
             picker.close_down()

@@ -1,0 +1,124 @@
+"""How long the window stands still, and how soon Cancel works.
+
+Opens napari with the Segment dock, lets a timer beat every 5 ms, and prints the longest gap
+
+- at first use, while torch is imported (plugin) or before the window shows (app),
+- during later runs, split into computing and showing the result,
+
+and how long Cancel takes to free the dock and to stop the computation. Needs a display
+(``xvfb-run -a`` gives one). Nothing is asserted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+
+import numpy as np
+from qtpy.QtCore import QTimer
+
+from napari_cvsuite import app
+from napari_cvsuite.widgets.segment import SegmentDock
+
+
+class Heart:
+    """Longest gap between two beats of a 5 ms timer."""
+
+    def __init__(self) -> None:
+        self.longest = 0.0
+        self._last = time.perf_counter()
+        self._timer = QTimer()
+        self._timer.timeout.connect(self._beat)
+        self._timer.start(5)
+
+    def _beat(self) -> None:
+        now = time.perf_counter()
+        self.longest = max(self.longest, now - self._last)
+        self._last = now
+
+    def reset(self) -> None:
+        self.longest, self._last = 0.0, time.perf_counter()
+
+
+def until(done: Callable[[], bool], timeout: float = 600.0) -> None:
+    """Run the event loop until `done`; unlike app.wait_until it never sleeps."""
+    from napari.qt import get_qapp
+
+    end = time.monotonic() + timeout
+    while not done():
+        if time.monotonic() > end:
+            raise TimeoutError("the run did not end")
+        get_qapp().processEvents()
+        time.sleep(0.001)
+
+
+def run(dock: SegmentDock, heart: Heart) -> tuple[float, float]:
+    """Return the longest gap while computing, and while the result was shown."""
+    heart.reset()
+    dock.run()
+    until(lambda: not dock.runner.busy)
+    computing = heart.longest
+    heart.reset()
+    until(lambda: dock.idle)
+    settle = time.monotonic() + 0.5
+    until(lambda: time.monotonic() > settle)
+    return computing, heart.longest
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--side", type=int, default=2048, help="side of the random RGB image")
+    parser.add_argument("--app", action="store_true", help="load torch first, as the app does")
+    arguments = parser.parse_args()
+    app.need_binding()
+    import napari
+
+    if arguments.app:
+        app._load_engine()
+    viewer = napari.Viewer()
+    dock = SegmentDock(viewer)
+    viewer.window.add_dock_widget(dock, name="Segment")
+    import skimage
+    from skimage.io import imread
+
+    real = imread(Path(skimage.__file__).parent / "data" / "ihc.png")
+    repeats = -(-arguments.side // 512)
+    image = np.tile(real, (repeats, repeats, 1))[: arguments.side, : arguments.side]
+    viewer.add_image(image[:256, :256], rgb=True, name="small")
+    dock.device.choose("cpu")
+    heart = Heart()
+    settle = time.monotonic() + 2
+    until(lambda: time.monotonic() > settle)
+    print(f"longest gap in ms, {arguments.side} x {arguments.side} RGB on the CPU")
+    heart.reset()
+    computing, showing = run(dock, heart)
+    print(f"first use          computing {1e3 * computing:7.0f}  showing {1e3 * showing:7.0f}")
+    viewer.add_image(image, rgb=True, name="large")
+    for number in (2, 3):
+        computing, showing = run(dock, heart)
+        print(
+            f"run {number}              computing {1e3 * computing:7.0f}"
+            f"  showing {1e3 * showing:7.0f}"
+        )
+    dock.run()
+    started = time.monotonic()
+    until(lambda: time.monotonic() > started + 0.3 and dock.runner._hold.handle is not None)
+    handle = dock.runner._hold.handle
+    assert handle is not None
+    pressed = time.perf_counter()
+    dock.cancel()
+    freed = time.perf_counter() - pressed
+    handle.wait(60)
+    stopped = time.perf_counter() - pressed
+    print(f"cancel: dock free after {1e3 * freed:.0f}, computing stopped after {1e3 * stopped:.0f}")
+    dock.close()
+    viewer.close()
+
+
+if __name__ == "__main__":
+    main()
