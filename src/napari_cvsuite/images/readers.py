@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+import weakref
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -72,8 +73,10 @@ def _in_parts(path: Path) -> Any:
     import tifffile
     import zarr
 
-    store = tifffile.imread(path, aszarr=True, series=0, level=0)
-    stored = zarr.open(store, mode="r")
+    tiff = tifffile.TiffFile(path)
+    stored = zarr.open(tiff.series[0].aszarr(level=0), mode="r")
+    # The file stays open for as long as the array lives.
+    weakref.finalize(stored, tiff.close)
     if not isinstance(stored, zarr.Array):
         raise ImageError("its first series is no array; save it as a plain TIFF or as zarr")
     return dask.array.from_array(stored, chunks=stored.chunks)

@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from napari_cvsuite.images import Image, ImageError, cut_along
 from napari_cvsuite.jobs.context import Context
 from napari_cvsuite.models.catalog import Catalogue
-from napari_cvsuite.segmentation.objects import label_objects, object_table
+from napari_cvsuite.segmentation.blockwise import label_blocks
+from napari_cvsuite.segmentation.objects import label_objects, object_table, rows_of
 from napari_cvsuite.segmentation.options import PredictOptions
 from napari_cvsuite.segmentation.predictor import Bands, Predictor, TilePreview
 
@@ -21,6 +22,8 @@ __all__ = ["MOST_PIXELS", "SegmentResult", "TilePreview", "run", "uncertainty"]
 
 MOST_PIXELS = 256_000_000
 """Results of larger images are not held in memory (3 GB); they are streamed from file to file."""
+WHOLE_LABELLING = 16_000_000
+"""Larger planes are labelled in blocks, which takes far less memory and gives the same objects."""
 
 
 @dataclass(frozen=True)
@@ -103,9 +106,8 @@ def run(image: Image, options: PredictOptions, context: Context) -> SegmentResul
     maps = _Maps(shape)
     for number, index in enumerate(flat.planes()):
         predictor.predict(number, index, partial(maps.fill, number))
-        context.progress(
-            (number + 1) * predictor.n_tiles // len(maps.classes), predictor.n_tiles, "objects"
-        )
+        done = (number + 1) * predictor.tiles_per_plane
+        context.progress(done, predictor.n_tiles, "finding objects")
         maps.find_objects(number, options, flat.pixel_size)
     stack = tuple(flat.size(axis) for axis in flat.stack_axes)
 
@@ -147,8 +149,20 @@ class _Maps:
         self, number: int, options: PredictOptions, pixel_size: tuple[float, float]
     ) -> None:
         classes = self.classes[number]
-        parts = label_objects(classes, options.objects, options.min_size, options.fill_holes)
-        self.objects[number] = parts
-        for row in object_table(parts, classes, pixel_size):
+        if classes.size > WHOLE_LABELLING:
+            found = label_blocks(
+                classes,
+                self.objects[number],
+                options.objects,
+                options.min_size,
+                options.fill_holes,
+                pixel_size,
+            )
+            rows = rows_of(found.columns)
+        else:
+            parts = label_objects(classes, options.objects, options.min_size, options.fill_holes)
+            self.objects[number] = parts
+            rows = object_table(parts, classes, pixel_size)
+        for row in rows:
             one = {"plane": float(number), **row} if len(self.classes) > 1 else row
             self.table.append(one)

@@ -101,7 +101,12 @@ class Predictor:
     @property
     def n_tiles(self) -> int:
         """Number of tiles of all planes."""
-        return self._cut.image.n_planes * self._tiles_of_a_plane(self._plan)
+        return self._cut.image.n_planes * self.tiles_per_plane
+
+    @property
+    def tiles_per_plane(self) -> int:
+        """Number of tiles of one plane, as the memory ladder left it."""
+        return self._tiles_of_a_plane(self._plan)
 
     def _tiles_of_a_plane(self, plan: Plan) -> int:
         assert plan.tile is not None
