@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from skimage.color import hed2rgb
 
-from napari_cvsuite.images import Image, finite_range, minmax, to_three_channels
+from napari_cvsuite.images import Image, ImageError, finite_range, minmax, to_three_channels
 from napari_cvsuite.segmentation import source
 from napari_cvsuite.segmentation.source import PlaneSource, row_blocks
 
@@ -62,6 +62,17 @@ def test_only_the_rows_asked_for_are_read() -> None:
     plane.read(500, 0, 20, 10)
     plane.read(500, 40, 20, 10)
     assert asked == [(slice(500, 520), slice(None))]
+
+
+def test_a_disk_that_fails_is_named() -> None:
+    class Broken:
+        shape, dtype, ndim = (10, 10), np.dtype("u1"), 2
+
+        def __getitem__(self, at: object) -> np.ndarray:
+            raise OSError(5, "Input/output error")
+
+    with pytest.raises(ImageError, match=r"scan cannot be read.*connection"):
+        PlaneSource(Image(Broken(), "yx", name="scan"), {})
 
 
 def test_rows_are_covered_once() -> None:

@@ -79,7 +79,14 @@ class PlaneSource:
     def _load(self, rows: slice) -> None:
         # Tiles come row by row: what is compressed is decoded once for a row of tiles.
         if rows.start < self._rows.start or rows.stop > self._rows.stop:
-            self._cached = self._image.plane(self._index, self._channels, rows)
+            try:
+                self._cached = self._image.plane(self._index, self._channels, rows)
+            except OSError as error:
+                # Named here, since whoever writes the results takes an OSError for its own.
+                raise ImageError(
+                    f"{self._image.name} cannot be read any further ({error.strerror or error}); "
+                    "check the disk or the connection and try again"
+                ) from error
             self._rows = rows
 
     def _blocks(self) -> Iterator[NDArray[Any]]:
