@@ -22,7 +22,7 @@ test: lint
 test-all: lint
 	$(PY) -m pytest -m "not large"
 
-# A quarter of an hour on one core, 3.5 GB in the folder for temporary files, below 3 GB of memory.
+# A quarter of an hour on one core and 4 GB in the folder for temporary files.
 test-large: setup
 	$(PY) -m pytest -s -m large tests/large
 
