@@ -1,5 +1,5 @@
 # Every target does its own set-up in .venv.
-.PHONY: setup test test-all demo lint clean
+.PHONY: setup test test-all test-large demo lint clean
 
 PY := .venv/bin/python
 # One thread fewer than the cores, and no spinning, so that a busy machine stays usable.
@@ -17,10 +17,14 @@ lint: setup
 	.venv/bin/lint-imports
 
 test: lint
-	$(PY) -m pytest -m "not slow"
+	$(PY) -m pytest -m "not slow and not large"
 
 test-all: lint
-	$(PY) -m pytest
+	$(PY) -m pytest -m "not large"
+
+# A quarter of an hour on one core and 4 GB in the folder for temporary files.
+test-large: setup
+	$(PY) -m pytest -s -m large tests/large
 
 demo: setup
 	.venv/bin/napari-cvsuite demo --out demo-output

@@ -7,7 +7,16 @@ import pytest
 import tifffile
 from PIL import Image as Picture
 
-from napari_cvsuite.images import ImageError, read, write_labels, write_probability
+from napari_cvsuite.images import (
+    ImageError,
+    open_tiff,
+    read,
+    readers,
+    replacing,
+    scratch_array,
+    write_labels,
+    write_probability,
+)
 
 
 @pytest.mark.parametrize("suffix", [".png", ".tif", ".npy", ".bmp"])
@@ -83,3 +92,64 @@ def test_unwritable_folder_leaves_nothing(tmp_path: Path) -> None:
     with pytest.raises(ImageError, match="negative"):
         write_labels(tmp_path / "l.tif", np.full((2, 2), -1))
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_picture_too_large_to_be_read_whole_names_other_formats(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Picture.fromarray(np.zeros((100, 100), "u1")).save(tmp_path / "a.png")
+    monkeypatch.setattr(Picture, "MAX_IMAGE_PIXELS", 6000)
+    with pytest.raises(ImageError, match="TIFF or zarr"):
+        read(tmp_path / "a.png")
+
+
+@pytest.mark.parametrize("compression", ["zlib", None])
+def test_large_tiff_is_read_part_by_part(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, compression: str | None
+) -> None:
+    monkeypatch.setattr(readers, "LAZY_BYTES", 0)
+    array = np.random.default_rng(0).integers(0, 255, (60, 40, 3), dtype="u1")
+    path = tmp_path / "a.tif"
+    tifffile.imwrite(path, array, photometric="rgb", compression=compression, rowsperstrip=7)
+    image = read(path)
+    assert isinstance(image.data, np.memmap) or hasattr(image.data, "dask")
+    assert image.axes == "yxc"
+    part = image.plane({}, None, slice(10, 31), slice(5, 9))
+    assert np.array_equal(part, array[10:31, 5:9])
+
+
+def test_open_tiff_appears_when_it_is_complete(tmp_path: Path) -> None:
+    path = tmp_path / "a.tif"
+    with open_tiff(path, (2, 30, 40), np.uint8) as array:
+        assert not path.exists()
+        array[1, 3] = 7
+    back = tifffile.imread(path)
+    assert back.shape == (2, 30, 40) and back.sum() == 7 * 40
+    with pytest.raises(KeyError), open_tiff(path, (5, 5), np.uint8):
+        raise KeyError
+    assert tifffile.imread(path).shape == (2, 30, 40)
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_scratch_array_is_zero_and_goes(tmp_path: Path) -> None:
+    with scratch_array(tmp_path, (20, 30), np.int32) as array:
+        assert array.shape == (20, 30) and not array.any()
+        assert len(list(tmp_path.iterdir())) == 1
+    assert list(tmp_path.iterdir()) == []
+    with (
+        pytest.raises(ImageError, match="another folder"),
+        scratch_array(tmp_path / "none", (2, 2), np.int32),
+    ):
+        pass
+
+
+def test_replacing_keeps_the_old_file_after_an_error(tmp_path: Path) -> None:
+    path = tmp_path / "a.txt"
+    path.write_text("old")
+    with pytest.raises(ImageError, match="free some space"), replacing(path) as partial:
+        partial.write_text("new")
+        raise OSError(28, "No space left on device")
+    assert path.read_text() == "old"
+    with replacing(path) as partial:
+        partial.write_text("new")
+    assert path.read_text() == "new" and list(tmp_path.iterdir()) == [path]

@@ -9,12 +9,12 @@ from torch import Tensor, nn
 
 import napari_cvsuite
 from napari_cvsuite.images import Image, ImageError
-from napari_cvsuite.jobs import Cancelled, Context, OptionError
+from napari_cvsuite.jobs import Cancelled, Context, OptionError, Progress
 from napari_cvsuite.models.catalog import UnknownModelError
 from napari_cvsuite.models.device import DeviceError
 from napari_cvsuite.segmentation.options import PredictOptions
 from napari_cvsuite.segmentation.plane import predict_probabilities
-from napari_cvsuite.segmentation.predict import _separate_stain, run, uncertainty
+from napari_cvsuite.segmentation.predict import TilePreview, run, uncertainty
 
 RNG = np.random.default_rng(0)
 
@@ -73,6 +73,7 @@ def test_any_input_gives_a_mask_of_its_own_size(tiny_model: str, array: np.ndarr
         (np.zeros((8, 8)), {"model": "qtseg-nuclej"}, UnknownModelError, "qtseg-nuclej"),
         (np.zeros((8, 8)), {"stain": "hematoxylin"}, ImageError, "RGB"),
         (np.zeros((8, 8)), {"tile": 100}, OptionError, "multiple of 32"),
+        (np.zeros((8, 8)), {"axis": "z"}, ImageError, "choose one of these"),
         (np.zeros((8, 8)), {"min_size": -1}, OptionError, "between"),
         (np.zeros((8, 8)), {"objects": "magic"}, OptionError, "watershed"),
         (np.zeros((8, 8)), {"device": "cuda:99"}, DeviceError, "available"),
@@ -128,13 +129,72 @@ def test_provenance_names_what_made_the_result(tiny_model: str) -> None:
     assert {"options", "device", "precision", "tile", "threads", "seconds"} <= facts.keys()
 
 
-def test_stain_separation_sees_blue_and_not_brown() -> None:
-    from skimage.color import hed2rgb
+def test_axis_y_segments_the_planes_of_z_and_x(tiny_model: str) -> None:
+    volume = RNG.integers(0, 255, (33, 3, 40), dtype=np.uint8)
+    result = napari_cvsuite.segment(volume, model=tiny_model, axis="y")
+    assert result.axes == "zyx" and result.classes.shape == volume.shape == result.objects.shape
+    assert result.probabilities.shape == (33, 2, 3, 40)
+    for y in range(3):
+        single = napari_cvsuite.segment(volume[:, y], model=tiny_model)
+        assert np.array_equal(result.classes[:, y], single.classes)
+        assert np.array_equal(result.probabilities[:, :, y], single.probabilities.swapaxes(0, 1))
+    assert {row["plane"] for row in result.table} <= {0.0, 1.0, 2.0}
 
-    density = np.zeros((40, 40, 3))
-    density[:20, :, 0] = 0.1
-    density[10:30, :, 2] = 0.1
-    rgb = np.rint(255 * hed2rgb(density)).astype(np.uint8)
-    hematoxylin = _separate_stain(rgb, "hematoxylin")
-    assert np.ptp(hematoxylin[:20]) < 0.02 and np.ptp(hematoxylin[20:]) < 0.02
-    assert hematoxylin[:20].mean() - hematoxylin[20:].mean() > 0.08
+
+def test_channels_choose_and_order(tiny_model: str) -> None:
+    image = RNG.integers(0, 255, (40, 50, 3), dtype=np.uint8)
+    chosen = napari_cvsuite.segment(image, model=tiny_model, channels="2,1,0")
+    turned = napari_cvsuite.segment(image[..., ::-1], model=tiny_model)
+    assert np.array_equal(chosen.probabilities, turned.probabilities)
+    gray = napari_cvsuite.segment(image, model=tiny_model, channels="1")
+    single = napari_cvsuite.segment(image[..., 1], model=tiny_model)
+    assert np.array_equal(gray.probabilities, single.probabilities)
+
+
+@pytest.mark.parametrize("channels", ["a", "1,", "-1", "0,1,2,3", "1.5", "²"])
+def test_channels_that_are_no_numbers(channels: str) -> None:
+    with pytest.raises(OptionError, match="one to three numbers"):
+        PredictOptions(channels=channels)
+
+
+def test_channels_that_the_image_lacks(tiny_model: str) -> None:
+    with pytest.raises(ImageError, match="channels 0 to 2"):
+        napari_cvsuite.segment(np.zeros((9, 9, 3), "u1"), model=tiny_model, channels="3")
+    with pytest.raises(ImageError, match="one channel, 0"):
+        napari_cvsuite.segment(np.zeros((9, 9)), model=tiny_model, channels="0,1")
+    five = Image.from_array(np.zeros((5, 9, 9)), axes="cyx")
+    with pytest.raises(ImageError, match="choose up to three"):
+        run(five, PredictOptions(model=tiny_model), Context())
+
+
+@pytest.mark.parametrize("axis", ["auto", "x"])
+def test_previews_of_all_tiles_cover_the_result(tiny_model: str, axis: str) -> None:
+    seen: list[Progress] = []
+    shape = (2, 70, 150) if axis == "auto" else (70, 150, 2)
+    volume = RNG.integers(0, 255, shape, dtype=np.uint8)
+    options = PredictOptions(model=tiny_model, tile=64, halo=8, axis=axis)
+    result = run(Image.from_array(volume), options, Context(on_progress=seen.append))
+    previews = [(p, p.preview) for p in seen if p.preview is not None]
+    canvas = np.full(shape, 255, np.uint8)
+    for progress, preview in previews:
+        assert isinstance(preview, TilePreview)
+        canvas[preview.index] = preview.classes
+        height, width = preview.classes.shape
+        plane = result.classes.transpose(2, 0, 1)[preview.plane] if axis == "x" else None
+        if plane is not None:
+            assert plane[preview.y : preview.y + height, preview.x :][:, :width].shape == (64, 64)
+        assert 0 < progress.done <= progress.total == len(previews)
+    assert [p.done for p, _ in previews] == list(range(1, len(previews) + 1))
+    # Previews differ from the result only where tiles overlap and are blended.
+    assert canvas.max() <= 1 and (canvas == result.classes).mean() > 0.9
+
+
+def test_halo_never_eats_up_the_tile(tiny_model: str) -> None:
+    result = napari_cvsuite.segment(RNG.random((100, 130)), model=tiny_model, tile=64, halo=512)
+    assert result.provenance["halo"] == 16 and result.provenance["tile"] == 64
+
+
+def test_too_large_for_memory_names_the_way_out(tiny_model: str) -> None:
+    huge = np.broadcast_to(np.uint8(0), (20_000, 20_000))
+    with pytest.raises(ImageError, match="napari-cvsuite segment"):
+        napari_cvsuite.segment(huge, model=tiny_model)

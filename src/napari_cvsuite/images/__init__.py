@@ -1,21 +1,34 @@
 """Arrays with axes: reading, normalising, tiling, writing. No torch, no Qt."""
 
+from napari_cvsuite.images.cut import Cut, cut_along
 from napari_cvsuite.images.image import Image, ImageError
-from napari_cvsuite.images.normalise import finite_range, minmax, to_three_channels
+from napari_cvsuite.images.normalise import Scaling, finite_range, minmax, to_three_channels
 from napari_cvsuite.images.readers import READERS, read
 from napari_cvsuite.images.tiling import Tile, blend_rows, plan_tiles
-from napari_cvsuite.images.writers import write_labels, write_probability
+from napari_cvsuite.images.writers import (
+    open_tiff,
+    replacing,
+    scratch_array,
+    write_labels,
+    write_probability,
+)
 
 __all__ = [
     "READERS",
+    "Cut",
     "Image",
     "ImageError",
+    "Scaling",
     "Tile",
     "blend_rows",
+    "cut_along",
     "finite_range",
     "minmax",
+    "open_tiff",
     "plan_tiles",
     "read",
+    "replacing",
+    "scratch_array",
     "to_three_channels",
     "write_labels",
     "write_probability",

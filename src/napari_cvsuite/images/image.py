@@ -135,9 +135,13 @@ class Image:
             yield dict(zip(self.stack_axes, index, strict=True))
 
     def plane(
-        self, index: Mapping[str, int] | None = None, channels: Sequence[int] | None = None
+        self,
+        index: Mapping[str, int] | None = None,
+        channels: Sequence[int] | None = None,
+        rows: slice = slice(None),
+        columns: slice = slice(None),
     ) -> NDArray[Any]:
-        """Return one plane in memory.
+        """Return one plane, or a part of it, in memory.
 
         Parameters
         ----------
@@ -145,14 +149,15 @@ class Image:
             Every stack axis.
         channels : sequence of int, optional
             Channels to keep, in this order.
+        rows, columns : slice
+            The part to read; nothing else is loaded.
 
         Returns
         -------
         ndarray, shape (H, W) or (H, W, C)
         """
-        index = index or {}
-        at = tuple(slice(None) if axis in "yxc" else index[axis] for axis in self.axes)
-        plane = np.asarray(self.data[at])
+        within = {"y": rows, "x": columns, "c": slice(None), **(index or {})}
+        plane = np.asarray(self.data[tuple(within[axis] for axis in self.axes)])
         if "c" in self.axes and self.axes.index("c") < self.axes.index("y"):
             plane = np.moveaxis(plane, 0, -1)
         return plane if channels is None or plane.ndim == 2 else plane[..., list(channels)]

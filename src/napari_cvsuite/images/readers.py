@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+import weakref
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,10 @@ import numpy as np
 
 from napari_cvsuite.images.image import Image, ImageError
 
-__all__ = ["READERS", "read"]
+__all__ = ["LAZY_BYTES", "READERS", "read"]
+
+LAZY_BYTES = 256 << 20
+"""Compressed TIFFs with more bytes of pixels are decoded part by part, smaller ones at once."""
 
 
 def _read_picture(path: Path) -> Image:
@@ -19,7 +23,7 @@ def _read_picture(path: Path) -> Image:
 
     with warnings.catch_warnings():
         warnings.simplefilter("error", Picture.DecompressionBombWarning)
-        with Picture.open(path) as opened:
+        with _opened(path) as opened:
             picture: Picture.Image = opened
             if picture.mode == "P":
                 picture = picture.convert("RGB")
@@ -29,24 +33,53 @@ def _read_picture(path: Path) -> Image:
     return Image.from_array(array, rgb=array.ndim == 3, name=path.stem)
 
 
+def _opened(path: Path) -> Any:
+    from PIL import Image as Picture
+
+    try:
+        return Picture.open(path)
+    except (Picture.DecompressionBombWarning, Picture.DecompressionBombError) as error:
+        raise ImageError(
+            f"the picture is too large for {path.suffix} files, which can only be read whole "
+            f"({error}); save it as TIFF or zarr, which are read part by part"
+        ) from error
+
+
 def _read_tiff(path: Path) -> Image:
     import tifffile
 
     with tifffile.TiffFile(path) as tiff:
         series = tiff.series[0]
         axes = series.axes.lower().replace("s", "c").replace("i", "z").replace("q", "z")
+        shape = series.shape
         try:
             data: Any = tifffile.memmap(path, mode="r")
-            if data.shape != series.shape:
-                data = series.asarray()
+            whole = data.shape == shape
         # Compressed files cannot be mapped.
         except ValueError:
-            data = series.asarray()
-    keep = [i for i, axis in enumerate(axes) if axis in "tzcyx" or data.shape[i] > 1]
+            whole = False
+        if not whole:
+            data = _in_parts(path) if series.nbytes > LAZY_BYTES else series.asarray()
+    keep = [i for i, axis in enumerate(axes) if axis in "tzcyx" or shape[i] > 1]
     axes = "".join(axes[i] for i in keep)
-    data = data.reshape([data.shape[i] for i in keep])
+    data = data.reshape([shape[i] for i in keep])
     known = set(axes) <= set("tzcyx") and len(set(axes)) == len(axes) and "yx" in axes
     return Image.from_array(data, axes=axes if known else None, name=path.stem)
+
+
+def _in_parts(path: Path) -> Any:
+    """Return the first series as an array that decodes what is asked of it."""
+    import dask.array
+    import tifffile
+    import zarr
+
+    tiff = tifffile.TiffFile(path)
+    stored = zarr.open(tiff.series[0].aszarr(level=0), mode="r")
+    # The file stays open for as long as the array lives.
+    weakref.finalize(stored, tiff.close)
+    if not isinstance(stored, zarr.Array):
+        raise ImageError("its first series is no array; save it as a plain TIFF or as zarr")
+    return dask.array.from_array(stored, chunks=stored.chunks)
 
 
 def _read_npy(path: Path) -> Image:

@@ -99,6 +99,9 @@ def blend_rows(
     band : ndarray of float32, shape (K, rows, W)
     """
     height, width = shape
+    if len(tiles) == 1:
+        yield 0, compute(tiles[0])
+        return
     starts = sorted({tile.y for tile in tiles})
     total: Array | None = None
     weight = np.zeros((0, width), np.float32)

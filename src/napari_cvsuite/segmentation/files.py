@@ -3,32 +3,30 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from napari_cvsuite.images import ImageError, read, write_labels, write_probability
-from napari_cvsuite.jobs.context import Cancelled, Context
+from napari_cvsuite.images import (
+    Image,
+    ImageError,
+    read,
+    replacing,
+    write_labels,
+    write_probability,
+)
+from napari_cvsuite.jobs.context import Cancelled, Context, Progress
+from napari_cvsuite.segmentation.measures import COLUMNS
 from napari_cvsuite.segmentation.options import PredictOptions
-from napari_cvsuite.segmentation.predict import SegmentResult, run
+from napari_cvsuite.segmentation.predict import run
+from napari_cvsuite.segmentation.streaming import LARGE_PIXELS, Outputs, segment_stream
 
 __all__ = ["segment_files"]
-
-COLUMNS = (
-    "index",
-    "class",
-    "area",
-    "centroid_y",
-    "centroid_x",
-    "major_axis",
-    "minor_axis",
-    "eccentricity",
-    "solidity",
-)
 
 
 def segment_files(
@@ -40,6 +38,9 @@ def segment_files(
 ) -> dict[str, Any]:
     """Segment each file; one that fails does not stop the others.
 
+    Images of more than :data:`napari_cvsuite.segmentation.streaming.LARGE_PIXELS` pixels are
+    read, segmented and written part by part, with the same results; memory stays bounded.
+
     Parameters
     ----------
     paths : sequence of Path
@@ -48,6 +49,7 @@ def segment_files(
         ``STEM.prob.tif``, and ``summary.json``; made if needed.
     options : PredictOptions
     context : Context
+        Its progress counts files, in fractions while one is under way.
     probabilities : bool
         Whether to write the probabilities.
 
@@ -74,8 +76,9 @@ def segment_files(
     rows: list[dict[str, Any]] = []
     for done, path in enumerate(paths):
         context.progress(done, len(paths), f"segmenting {path.name}")
+        inner = _inner(context, done, len(paths), path.name)
         try:
-            rows.append(_segment_one(path, out / names[done], options, context, probabilities))
+            rows.append(_segment_one(path, out / names[done], options, inner, probabilities))
         except Cancelled:
             raise
         # One bad file of a folder must not cost the user the rest; its reason is reported.
@@ -83,8 +86,26 @@ def segment_files(
             context.log.debug("%s failed", path, exc_info=True)
             rows.append({"input": str(path), "error": f"{type(error).__name__}: {error}"})
     summary = {"inputs": rows, "failed": sum("error" in row for row in rows)}
-    (out / "summary.json").write_text(json.dumps(summary, indent=2) + "\n")
+    _write_text(out / "summary.json", [json.dumps(summary, indent=2) + "\n"])
     return summary
+
+
+def _inner(context: Context, done: int, total: int, name: str) -> Context:
+    """Return a context in which the progress of one file is a part of that of all."""
+
+    def forward(progress: Progress) -> None:
+        share = progress.done / progress.total if progress.total else 0.0
+        context.progress(done + share, total, f"{name}: {progress.message}", progress.preview)
+
+    return Context(
+        context.device,
+        context.job_class,
+        context.token,
+        on_progress=forward,
+        on_warning=context.on_warning,
+        on_pause=context.on_pause,
+        log=context.log,
+    )
 
 
 def _output_names(paths: Sequence[Path]) -> list[str]:
@@ -102,31 +123,63 @@ def _segment_one(
     path: Path, stem: Path, options: PredictOptions, context: Context, probabilities: bool
 ) -> dict[str, Any]:
     image = read(path)
-    inner = Context(context.device, context.job_class, context.token, log=context.log)
-    result = run(image, options, inner)
-    write_labels(stem.with_name(stem.name + ".labels.tif"), result.classes)
-    _write_table(stem.with_name(stem.name + ".objects.csv"), result)
-    if probabilities:
-        planes = result.probabilities.astype(np.float32)
-        write_probability(stem.with_name(stem.name + ".prob.tif"), planes)
-    values, counts = np.unique(result.classes, return_counts=True)
+    outputs = Outputs(
+        labels=stem.with_name(stem.name + ".labels.tif"),
+        probabilities=stem.with_name(stem.name + ".prob.tif") if probabilities else None,
+    )
+    table = stem.with_name(stem.name + ".objects.csv")
+    if image.n_planes * image.size("y") * image.size("x") > LARGE_PIXELS:
+        result = segment_stream(image, options, context, outputs)
+        _write_table(table, result.rows(), image.n_planes > 1)
+        return _facts(path, image, result.counts, result.n_objects, result.provenance)
+    found = run(image, options, context)
+    write_labels(outputs.labels, found.classes)
+    _write_table(table, found.table, image.n_planes > 1)
+    if outputs.probabilities is not None:
+        write_probability(outputs.probabilities, found.probabilities.astype(np.float32))
+    counts = np.bincount(found.classes.ravel(), minlength=1)
+    return _facts(path, image, counts, len(found.table), found.provenance)
+
+
+def _facts(
+    path: Path,
+    image: Image,
+    counts: np.ndarray[Any, np.dtype[np.int64]],
+    objects: int,
+    provenance: dict[str, Any],
+) -> dict[str, Any]:
     pixel = float(np.prod(image.pixel_size))
     return {
         "input": str(path),
-        "model": result.provenance["model"],
-        "weights_sha256": result.provenance["weights_sha256"],
-        "seconds": result.provenance["seconds"],
-        "class_areas": {str(v): float(n) * pixel for v, n in zip(values, counts, strict=True)},
-        "objects": len(result.table),
-        "provenance": result.provenance,
+        "model": provenance["model"],
+        "weights_sha256": provenance["weights_sha256"],
+        "seconds": provenance["seconds"],
+        "class_areas": {str(value): float(n) * pixel for value, n in enumerate(counts) if n},
+        "objects": objects,
+        "provenance": provenance,
     }
 
 
-def _write_table(path: Path, result: SegmentResult) -> None:
-    columns = ("plane", *COLUMNS) if result.classes.ndim > 2 else COLUMNS
-    with path.open("w", newline="") as handle:
-        writer = csv.DictWriter(handle, columns)
+def _write_table(path: Path, rows: Iterable[dict[str, float]], planes: bool) -> None:
+    columns = ("plane", *COLUMNS) if planes else COLUMNS
+    whole = ("plane", "index", "class")
+    line = io.StringIO(newline="")
+    writer = csv.DictWriter(line, columns)
+
+    def lines() -> Iterable[str]:
         writer.writeheader()
-        for row in result.table:
-            whole = ("plane", "index", "class")
+        for row in rows:
             writer.writerow({k: int(v) if k in whole else f"{v:.6g}" for k, v in row.items()})
+            if line.tell() > 1 << 16:
+                yield line.getvalue()
+                line.seek(0)
+                line.truncate()
+        yield line.getvalue()
+
+    _write_text(path, lines())
+
+
+def _write_text(path: Path, parts: Iterable[str]) -> None:
+    """Write a text file whole or not at all; raises ImageError if it cannot be written."""
+    with replacing(path) as partial, partial.open("w", newline="") as handle:
+        handle.writelines(parts)

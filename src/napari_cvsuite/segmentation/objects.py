@@ -2,15 +2,29 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 from skimage import measure, segmentation
 from skimage.morphology import reconstruction
 
-__all__ = ["label_objects", "object_table"]
+from napari_cvsuite.segmentation.measures import Columns, object_columns
+from napari_cvsuite.segmentation.measures import measure as measure_objects
+
+__all__ = ["METHODS", "label_objects", "object_table", "rows_of", "split_touching"]
 
 Labels = NDArray[np.int32]
+METHODS = ("none", "components", "watershed")
+REACH = 12
+"""Pixels around an object that its splitting depends on (smoothing, and the distances below it)."""
+
+
+def check_method(method: str) -> None:
+    """Raise ValueError for an unknown method."""
+    if method not in METHODS:
+        raise ValueError(f"method must be none, components or watershed; got {method!r}")
 
 
 def label_objects(
@@ -20,6 +34,9 @@ def label_objects(
     fill_holes: bool = False,
 ) -> Labels:
     """Number the objects of every foreground class.
+
+    Planes too large for this are labelled by
+    :func:`napari_cvsuite.segmentation.blockwise.label_blocks`, with the same result.
 
     Parameters
     ----------
@@ -31,7 +48,7 @@ def label_objects(
     min_size : int
         Objects with fewer pixels are dropped.
     fill_holes : bool
-        Fill background that one object encloses.
+        Fill background that one object encloses; of two classes the higher one fills.
 
     Returns
     -------
@@ -43,38 +60,58 @@ def label_objects(
     ValueError
         Unknown method.
     """
-    if method not in ("none", "components", "watershed"):
-        raise ValueError(f"method must be none, components or watershed; got {method!r}")
+    check_method(method)
+    values = [value for value in np.unique(classes) if value != 0]
+    filled = classes
+    if fill_holes:
+        filled = classes.copy()
+        for value in values:
+            holes = ndimage.binary_fill_holes(classes == value) & (classes == 0)
+            filled[holes] = value
     labels = np.zeros(classes.shape, np.int32)
-    for value in np.unique(classes):
-        if value == 0:
-            continue
-        mask = classes == value
-        if fill_holes:
-            mask = ndimage.binary_fill_holes(mask) & ((classes == 0) | mask)
+    for value in values:
+        mask = filled == value
         part = mask.astype(np.int32) if method == "none" else measure.label(mask, connectivity=2)
         if method == "watershed":
-            part = _split_touching(mask, part)
-        labels[part > 0] = part[part > 0] + labels.max()
+            part = split_touching(mask, part)
+        labels[mask] = part[mask] + labels.max()
     return _drop_small(labels, min_size)
 
 
-def _split_touching(mask: NDArray[np.bool_], part: Labels) -> Labels:
-    """Watershed on the smoothed distance to the edge; shallow peaks are merged."""
+def split_touching(mask: NDArray[np.bool_], part: NDArray[np.integer]) -> Labels:
+    """Split parts that touch at a waist by a watershed on the distance to their edge.
+
+    Each part is split as if it were alone, except that the smoothing of its distances sees
+    others nearer than its radius of four pixels.
+
+    Parameters
+    ----------
+    mask : ndarray of bool, shape (H, W)
+        All pixels of a class.
+    part : ndarray of int, shape (H, W)
+        Numbers of the 8-connected parts to split; others, also inside the mask, are 0.
+
+    Returns
+    -------
+    ndarray of int32, shape (H, W)
+    """
     distance = ndimage.gaussian_filter(ndimage.distance_transform_edt(mask), 1.0)
+    # Zero outside cuts what would lead from part to part.
+    distance[part == 0] = 0.0
     # A waist must be clearly narrower than the bodies, else noise in the outline splits nuclei.
     peaks = measure.label(_h_maxima(distance, 0.75))
-    markers = np.where(mask, peaks, 0)
-    split = segmentation.watershed(-distance, markers, mask=mask)
+    # 8-connected as the parts are, so that each is reached as a whole from its peaks.
+    split = segmentation.watershed(-distance, peaks, mask=part > 0, connectivity=2)
     # A part too small to hold a peak keeps its own number.
-    lost = mask & (split == 0)
+    lost = (part > 0) & (split == 0)
     split[lost] = part[lost] + split.max()
     result: Labels = split.astype(np.int32)
     return result
 
 
 def _h_maxima(image: NDArray[np.float64], height: float) -> NDArray[np.bool_]:
-    dome = image - reconstruction(image - height, image, method="dilation")
+    # No seed below zero: else the highest peak of all would decide what becomes of flat parts.
+    dome = image - reconstruction(np.maximum(image - height, 0.0), image, method="dilation")
     return np.asarray(dome >= height - 1e-9)
 
 
@@ -99,6 +136,7 @@ def object_table(
     ----------
     labels : ndarray of int32, shape (H, W)
     classes : ndarray of int, shape (H, W)
+        An object's class is that of its first pixel.
     scale : tuple of float
         Pixel height and width.
 
@@ -106,33 +144,16 @@ def object_table(
     -------
     list of dict
         ``index`` (object number), ``class``, ``area`` (square units), ``centroid_y``,
-        ``centroid_x``, ``major_axis``, ``minor_axis`` (units), ``eccentricity`` and
-        ``solidity`` (0 to 1); empty for no objects.
+        ``centroid_x``, ``major_axis``, ``minor_axis`` (units; of the ellipse with the same second
+        moments), ``eccentricity`` and ``solidity`` (0 to 1; share of the pixels in the convex
+        hull); empty for no objects.
     """
-    rows = []
-    for region in measure.regionprops(labels, spacing=scale):
-        y, x = region.coords[0]
-        rows.append(
-            {
-                "index": float(region.label),
-                "class": float(classes[y, x]),
-                "area": float(region.area),
-                "centroid_y": float(region.centroid[0]),
-                "centroid_x": float(region.centroid[1]),
-                "major_axis": float(region.axis_major_length),
-                "minor_axis": float(region.axis_minor_length),
-                "eccentricity": _eccentricity(region),
-                "solidity": _solidity(region),
-            }
-        )
-    return rows
+    sums, extents = measure_objects(labels, classes)
+    _, convex = extents.convex_pixels()
+    return rows_of(object_columns(sums, convex, scale))
 
 
-def _eccentricity(region: measure._regionprops.RegionProperties) -> float:
-    major, minor = region.axis_major_length, region.axis_minor_length
-    return float(np.sqrt(max(1 - (minor / major) ** 2, 0.0))) if major else 0.0
-
-
-def _solidity(region: measure._regionprops.RegionProperties) -> float:
-    # The convex hull of fewer than three pixels in a row is not defined.
-    return float(region.solidity) if region.num_pixels >= 4 and min(region.image.shape) > 1 else 1.0
+def rows_of(columns: Columns) -> list[dict[str, Any]]:
+    """Return a table of columns as one dictionary an object."""
+    lists = [values.tolist() for values in columns.values()]
+    return [dict(zip(columns, row, strict=True)) for row in zip(*lists, strict=True)]

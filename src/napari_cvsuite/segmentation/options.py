@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 from napari_cvsuite.jobs.options import Option, OptionError, Options
 from napari_cvsuite.jobs.registry import JobSpec
 
 __all__ = ["JOBS", "PredictOptions", "TrainOptions"]
+
+_CHANNELS = re.compile(r"(\d{1,5}( *, *\d{1,5}){0,2})?", re.ASCII)
 
 
 @dataclass(frozen=True)
@@ -27,10 +30,23 @@ class PredictOptions(Options):
     halo: int = Option(
         32,
         label="Overlap",
-        help="Pixels by which neighbouring tiles overlap on each side.",
+        help="Pixels by which neighbouring tiles overlap on each side; at most a quarter tile.",
         minimum=8,
         maximum=512,
         unit="px",
+        advanced=True,
+    )
+    axis: str = Option(
+        "auto",
+        label="Cut along",
+        help="Axis along which a stack is cut into planes; auto gives planes of y and x.",
+        choices=("auto", "t", "z", "y", "x"),
+        advanced=True,
+    )
+    channels: str = Option(
+        "",
+        label="Channels",
+        help="Up to three channels to use, counted from 0, such as 0 or 2,1,0; empty chooses.",
         advanced=True,
     )
     stain: str = Option(
@@ -78,8 +94,16 @@ class PredictOptions(Options):
         super().__post_init__()
         if self.tile and (self.tile < 64 or self.tile % 32):
             raise OptionError(f"tile must be 0 or a multiple of 32 from 64 on; got {self.tile}")
-        if self.tile and 2 * self.halo >= self.tile:
-            raise OptionError(f"halo must be less than half of tile; got {self.halo}")
+        if not _CHANNELS.fullmatch(self.channels):
+            raise OptionError(
+                "channels must be empty or one to three numbers from 0 on, such as 0 or 2,1,0; "
+                f"got {self.channels!r}"
+            )
+
+    @property
+    def channel_numbers(self) -> tuple[int, ...] | None:
+        """The channels as numbers; None leaves the choice to the program."""
+        return tuple(int(part) for part in self.channels.split(",")) if self.channels else None
 
 
 @dataclass(frozen=True)

@@ -3,48 +3,52 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from skimage.color import rgb2hed
 
-from napari_cvsuite import __version__
-from napari_cvsuite.images import Image, ImageError, finite_range, minmax, to_three_channels
+from napari_cvsuite.images import Image, ImageError, cut_along
 from napari_cvsuite.jobs.context import Context
 from napari_cvsuite.models.catalog import Catalogue
-from napari_cvsuite.models.device import choose_device, choose_precision
-from napari_cvsuite.models.store import default_store
-from napari_cvsuite.segmentation.objects import label_objects, object_table
+from napari_cvsuite.segmentation.blockwise import label_blocks
+from napari_cvsuite.segmentation.objects import label_objects, object_table, rows_of
 from napari_cvsuite.segmentation.options import PredictOptions
-from napari_cvsuite.segmentation.plane import predict_probabilities
+from napari_cvsuite.segmentation.predictor import Bands, Predictor, TilePreview
 
-__all__ = ["SegmentResult", "run", "uncertainty"]
+__all__ = ["MOST_PIXELS", "SegmentResult", "TilePreview", "run", "uncertainty"]
+
+MOST_PIXELS = 256_000_000
+"""Results of larger images are not held in memory (3 GB); they are streamed from file to file."""
+WHOLE_LABELLING = 16_000_000
+"""Larger planes are labelled in blocks, which takes far less memory and gives the same objects."""
 
 
 @dataclass(frozen=True)
 class SegmentResult:
-    """Outcome for one image; arrays have its stack axes first, then y and x.
+    """Outcome for one image; arrays have its stack axes first, then y and x, in its own order.
 
     Parameters
     ----------
     classes : ndarray of uint8, shape (..., H, W)
         Most probable class.
     objects : ndarray of int32, shape (..., H, W)
-        Object numbers, from 1 on in every plane; 0 is background.
+        Object numbers, from 1 on in every plane that was cut; 0 is background.
     probabilities : ndarray of float16, shape (..., K, H, W)
         Softmax over the classes.
     uncertainty : ndarray of float16, shape (..., H, W)
         Entropy of the probabilities divided by ``log K``: 0 certain, 1 a toss-up.
     table : list of dict
-        One row an object; see :func:`napari_cvsuite.segmentation.objects.object_table`.
+        One row an object; see :func:`napari_cvsuite.segmentation.objects.object_table`. Of a
+        stack it starts with ``plane``, the number of the plane from 0 on; ``centroid_y`` and
+        ``centroid_x`` run along the plane's rows and columns.
     axes : str
         Axes of ``classes``.
     provenance : dict
-        Model, weights hash, options, version, device, precision, tile and seconds.
+        Model, weights hash, options, version, device, precision, tile, halo, seconds and, as
+        ``ladder``, what was changed because memory ran out.
     """
 
     classes: NDArray[np.uint8]
@@ -64,40 +68,10 @@ def uncertainty(probabilities: NDArray[np.float32]) -> NDArray[np.float32]:
     return bounded
 
 
-def _flips(
-    predict: Callable[[NDArray[np.float32]], NDArray[np.float32]], image: NDArray[np.float32]
-) -> NDArray[np.float32]:
-    """Mean prediction over the eight flips and quarter turns."""
-    total: NDArray[np.float32] | None = None
-    for mirrored in (False, True):
-        for turns in range(4):
-            view = np.rot90(image[:, ::-1] if mirrored else image, turns, axes=(0, 1))
-            part = np.rot90(predict(np.ascontiguousarray(view)), -turns, axes=(1, 2))
-            part = part[:, :, ::-1] if mirrored else part
-            total = part.copy() if total is None else total + part
-    assert total is not None
-    mean: NDArray[np.float32] = (total / 8).astype(np.float32)
-    return mean
-
-
-def _separate_stain(plane: NDArray[Any], stain: str) -> NDArray[Any]:
-    """Return the plane, or the density of one stain in it.
-
-    Colour deconvolution of Ruifrok and Johnston (2001); the outermost 1 % and 0.5 % of the
-    densities are clipped, since single dark specks would compress all others.
-    """
-    if stain == "none":
-        return plane
-    if plane.ndim != 3 or plane.shape[2] not in (3, 4):
-        raise ImageError(f"stain {stain!r} needs an RGB image; choose 'none' for others")
-    rgb = to_three_channels(plane)
-    top = np.iinfo(plane.dtype).max if plane.dtype.kind in "ui" else max(float(rgb.max()), 1e-12)
-    density = rgb2hed(np.clip(rgb / top, 0.0, 1.0))[..., 0]
-    return np.clip(density, *np.percentile(density, [1.0, 99.5]))
-
-
 def run(image: Image, options: PredictOptions, context: Context) -> SegmentResult:
     """Segment every plane of an image.
+
+    Every finished tile is reported through ``context.progress`` with a :class:`TilePreview`.
 
     Parameters
     ----------
@@ -110,81 +84,85 @@ def run(image: Image, options: PredictOptions, context: Context) -> SegmentResul
     Raises
     ------
     ImageError
-        The image holds nothing that can be segmented; the message says why.
-    WeightsError, UnknownModelError, DeviceError
-        The model or device is not to be had; the message says what to do.
+        The image holds nothing that can be segmented, or more pixels than `MOST_PIXELS`; the
+        message says what to do.
+    WeightsError, UnknownModelError, DeviceError, MemoryExhausted
+        The model or device is not to be had, or too small; the message says what to do.
     Cancelled
     """
     started = time.monotonic()
     card = Catalogue().get(options.model)
-    device = choose_device(context.device)
-    precision = choose_precision(device, options.precision)
-    tile = options.tile or card.input.tile
-    planes: list[NDArray[np.float32]] = []
-    context.progress(0, image.n_planes, f"loading {card.name}")
-    with default_store().lease(card, device, precision) as model, torch.inference_mode():
+    cut = cut_along(image, options.axis)
+    flat = cut.image
+    shape = (flat.n_planes, flat.size("y"), flat.size("x"))
+    if np.prod(shape, dtype=np.int64) > MOST_PIXELS:
+        raise ImageError(
+            f"an image of {np.prod(shape, dtype=np.int64) / 1e6:.0f} million pixels is too large "
+            f"to hold its results in memory (most: {MOST_PIXELS / 1e6:.0f} million); segment a "
+            "part of it, or save it as TIFF or zarr and use the command napari-cvsuite segment, "
+            "which works from file to file"
+        )
+    predictor = Predictor(card, options, cut, context)
+    maps = _Maps(shape)
+    for number, index in enumerate(flat.planes()):
+        predictor.predict(number, index, partial(maps.fill, number))
+        done = (number + 1) * predictor.tiles_per_plane
+        context.progress(done, predictor.n_tiles, "finding objects")
+        maps.find_objects(number, options, flat.pixel_size)
+    stack = tuple(flat.size(axis) for axis in flat.stack_axes)
 
-        def predict(array: NDArray[np.float32]) -> NDArray[np.float32]:
-            return predict_probabilities(
-                model,
-                array,
-                tile,
-                options.halo,
-                device,
-                precision,
-                context.check,
-                card.input.scale,
-            )
-
-        for done, index in enumerate(image.planes()):
-            context.progress(done, image.n_planes, f"segmenting plane {done + 1}")
-            plane = to_three_channels(_separate_stain(image.plane(index, None), options.stain))
-            scaled = minmax(plane, *finite_range(plane))
-            planes.append(_flips(predict, scaled) if options.tta else predict(scaled))
-    context.check()
-    provenance = {
-        "model": card.name,
-        "weights_sha256": card.weights.sha256,
-        "options": asdict(options),
-        "version": __version__,
-        "device": device,
-        "precision": precision,
-        "tile": tile,
-        "threads": torch.get_num_threads(),
-    }
-    result = _assemble(image, planes, options, provenance, context)
-    provenance["seconds"] = round(time.monotonic() - started, 3)
-    return result
-
-
-def _assemble(
-    image: Image,
-    planes: list[NDArray[np.float32]],
-    options: PredictOptions,
-    provenance: dict[str, Any],
-    context: Context,
-) -> SegmentResult:
-    classes, objects, rows = [], [], []
-    for number, probabilities in enumerate(planes):
-        context.check()
-        best = probabilities.argmax(axis=0).astype(np.uint8)
-        parts = label_objects(best, options.objects, options.min_size, options.fill_holes)
-        classes.append(best)
-        objects.append(parts)
-        for row in object_table(parts, best, image.pixel_size):
-            rows.append({"plane": float(number), **row} if len(planes) > 1 else row)
-    shape = tuple(image.size(axis) for axis in image.stack_axes)
-
-    def stack(parts: list[NDArray[Any]], dtype: Any) -> NDArray[Any]:
-        joined = np.stack([part.astype(dtype) for part in parts])
-        return joined.reshape(shape + joined.shape[1:])
+    def restored(array: NDArray[Any], inner: int = 0) -> NDArray[Any]:
+        return cut.restore(array.reshape(stack + array.shape[1:]), inner)
 
     return SegmentResult(
-        classes=stack(classes, np.uint8),
-        objects=stack(objects, np.int32),
-        probabilities=stack(planes, np.float16),
-        uncertainty=stack([uncertainty(plane) for plane in planes], np.float16),
-        table=rows,
-        axes="".join(image.stack_axes) + "yx",
-        provenance=provenance,
+        classes=restored(maps.classes),
+        objects=restored(maps.objects),
+        probabilities=restored(maps.probabilities, inner=1),
+        uncertainty=restored(maps.uncertainty),
+        table=maps.table,
+        axes=cut.axes,
+        provenance=predictor.provenance() | {"seconds": round(time.monotonic() - started, 3)},
     )
+
+
+class _Maps:
+    """The results of all planes; ``probabilities`` exists from the first band on."""
+
+    def __init__(self, shape: tuple[int, int, int]) -> None:
+        self.classes = np.zeros(shape, np.uint8)
+        self.objects = np.zeros(shape, np.int32)
+        self.uncertainty = np.zeros(shape, np.float16)
+        self.probabilities = np.zeros((0,), np.float16)
+        self.table: list[dict[str, float]] = []
+
+    def fill(self, number: int, bands: Bands) -> None:
+        for row, band in bands:
+            if not self.probabilities.size:
+                count, height, width = self.classes.shape
+                self.probabilities = np.zeros((count, len(band), height, width), np.float16)
+            rows = slice(row, row + band.shape[1])
+            self.classes[number, rows] = band.argmax(axis=0)
+            self.uncertainty[number, rows] = uncertainty(band)
+            self.probabilities[number, :, rows] = band
+
+    def find_objects(
+        self, number: int, options: PredictOptions, pixel_size: tuple[float, float]
+    ) -> None:
+        classes = self.classes[number]
+        if classes.size > WHOLE_LABELLING:
+            found = label_blocks(
+                classes,
+                self.objects[number],
+                options.objects,
+                options.min_size,
+                options.fill_holes,
+                pixel_size,
+            )
+            rows = rows_of(found.columns)
+        else:
+            parts = label_objects(classes, options.objects, options.min_size, options.fill_holes)
+            self.objects[number] = parts
+            rows = object_table(parts, classes, pixel_size)
+        for row in rows:
+            one = {"plane": float(number), **row} if len(self.classes) > 1 else row
+            self.table.append(one)
