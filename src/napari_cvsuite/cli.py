@@ -313,7 +313,8 @@ def models_import(
     path: Annotated[Path, typer.Argument(help="Weight file (.safetensors, .pt) or bundle (.zip).")],
 ) -> None:
     """Install a weight file, or a bundle made by ``models export``."""
-    from napari_cvsuite.models.weights import import_bundle, import_file
+    from napari_cvsuite.models.bundles import import_bundle
+    from napari_cvsuite.models.weights import import_file
 
     cards = import_bundle(path) if path.suffix == ".zip" else [import_file(path)]
     for card in cards:
@@ -326,8 +327,8 @@ def models_export(
     out: Annotated[Path, typer.Option(help="The .zip file to write.")],
 ) -> None:
     """Pack models with their cards into one file for a machine without network."""
+    from napari_cvsuite.models.bundles import export_bundle
     from napari_cvsuite.models.catalog import Catalogue
-    from napari_cvsuite.models.weights import export_bundle
 
     catalogue = Catalogue()
     typer.echo(str(export_bundle([catalogue.get(name) for name in names], out)))

@@ -16,14 +16,13 @@ import pytest
 import torch
 
 from napari_cvsuite.jobs.context import Cancelled, CancelToken, Context, use_context
-from napari_cvsuite.models import weights as module
+from napari_cvsuite.models import download as module
+from napari_cvsuite.models.bundles import export_bundle, import_bundle
 from napari_cvsuite.models.catalog import Catalogue, InputSpec, ModelCard, WeightFile, user_folder
 from napari_cvsuite.models.qtseg import build
 from napari_cvsuite.models.weights import (
     WeightsError,
-    export_bundle,
     fetch,
-    import_bundle,
     import_file,
     locate,
     read_state_dict,
