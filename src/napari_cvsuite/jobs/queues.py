@@ -33,6 +33,7 @@ __all__ = [
 ]
 
 T = TypeVar("T")
+A = TypeVar("A")
 
 
 @dataclass(frozen=True)
@@ -84,7 +85,8 @@ class Scheduler:
     ) -> T:
         """Run on `device` and wait; directly if the caller is that device's worker.
 
-        Cancelling the job that waits, or Ctrl-C, cancels the inner job as well.
+        Progress and warnings reach the context of the caller; cancelling the job that waits, or
+        Ctrl-C, cancels the inner job as well.
         """
         queue = self.queue(device)
         outer = current_context()
@@ -94,7 +96,7 @@ class Scheduler:
             )
             with use_context(inner):
                 return fn(inner)
-        handle = queue.submit(fn, name, job_class)
+        handle = queue.submit(_linked(fn, outer), name, job_class)
         try:
             # Short waits, so that Ctrl-C and the outer job's cancellation are noticed.
             while not handle.wait(0.05):
@@ -134,6 +136,27 @@ class Scheduler:
         end = None if timeout is None else time.monotonic() + timeout
         left = (None if end is None else max(0.0, end - time.monotonic()) for _ in queues)
         return all([q.shutdown(cancel, t) for q, t in zip(queues, left, strict=True)])
+
+
+def _linked(fn: Callable[[Context], T], outer: Context) -> Callable[[Context], T]:
+    """Return `fn` with its reports sent to the context `outer`, too."""
+
+    def both(first: Callable[[A], None] | None, second: Callable[[A], None]) -> Callable[[A], None]:
+        def report(what: A) -> None:
+            if first is not None:
+                first(what)
+            notify(second, what)
+
+        return report
+
+    def job(context: Context) -> T:
+        if outer.on_progress is not None:
+            context.on_progress = both(context.on_progress, outer.on_progress)
+        if outer.on_warning is not None:
+            context.on_warning = both(context.on_warning, outer.on_warning)
+        return fn(context)
+
+    return job
 
 
 @functools.cache

@@ -136,6 +136,8 @@ class ModelCard:
         Provenance, for people.
     metrics : mapping of str to float
         Measured quality.
+    training : mapping
+        Options of the training run, for people.
     """
 
     name: str
@@ -151,6 +153,7 @@ class ModelCard:
     metrics: Mapping[str, float] = field(default_factory=dict, hash=False)
     data: str = ""
     url: str = ""
+    training: Mapping[str, Any] = field(default_factory=dict, hash=False)
 
     def __post_init__(self) -> None:
         _safe_name("name", self.name)
@@ -160,7 +163,7 @@ class ModelCard:
         object.__setattr__(self, "classes", _strings("classes", self.classes))
         if not self.classes:
             raise CardError("classes must name at least one class")
-        for key in ("options", "metrics"):
+        for key in ("options", "metrics", "training"):
             value = getattr(self, key)
             if not isinstance(value, Mapping) or not all(isinstance(k, str) for k in value):
                 raise CardError(f"{key} must be a table with text keys, got {value!r}")

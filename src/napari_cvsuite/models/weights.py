@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "WeightsError",
+    "card_beside",
     "fetch",
     "import_file",
     "locate",
@@ -75,8 +77,12 @@ def verify(card: ModelCard) -> Path:
     forget_hashes()
     path, problems = _local(card)
     if path is None:
-        detail = "\n".join(problems) or f"{card.weights.filename} is not on this machine."
-        raise WeightsError(f"Model {card.name!r} has no verified weights.\n{detail}")
+        missing = f"{card.weights.filename} is not on this machine."
+        detail = "\n".join(problems) or missing
+        raise WeightsError(
+            f"Model {card.name!r} has no verified weights.\n{detail}\n"
+            f"Get them with: napari-cvsuite models fetch {card.name}"
+        )
     return path
 
 
@@ -120,41 +126,94 @@ def write_safetensors(
 
 
 def import_file(
-    path: str | os.PathLike[str], card: ModelCard | Mapping[str, Any] | None = None
+    path: str | os.PathLike[str],
+    card: ModelCard | Mapping[str, Any] | None = None,
+    name: str = "",
 ) -> ModelCard:
     """Add a weight file to the user folder, with its card.
 
     Parameters
     ----------
     path : path-like
+        A weight file, or the folder of a training run.
     card : ModelCard or mapping, optional
         A full card, whose hash the file must have; or some fields of a new one, the others
         being inferred. With a new card the tensors are stored as safetensors, so that no
-        pickle is kept.
+        pickle is kept. Without, a card beside the file is used, such as a training run writes.
+    name : str
+        Name to install the model by; default that of the card.
 
     Returns
     -------
     ModelCard
         The card as installed.
+
+    Raises
+    ------
+    WeightsError
+        The file cannot be read or trusted, or the name is taken; the message says what to do.
     """
     from napari_cvsuite.models.adapters import describe, tensors_to_bytes
 
     source = Path(path)
+    if source.is_dir():
+        source = _of_run(source)
     state = read_state_dict(source)
     folder = user_folder()
+    card = card_beside(source) if card is None else card
     if isinstance(card, ModelCard):
         require_hash(source, card)
+        if name:
+            file = replace(card.weights, filename=f"{name}{source.suffix}")
+            card = replace(card, name=name, weights=file)
         require_free(card)
         with into(folder / card.weights.filename) as temporary:
             shutil.copyfile(source, temporary)
     else:
         content = tensors_to_bytes(state, False, None)
-        card = describe(state, source.stem, card or {}, content)
+        given = {**(card or {}), **({"name": name} if name else {})}
+        card = describe(state, source.stem, given, content)
         require_free(card)
         with into(folder / card.weights.filename) as temporary:
             temporary.write_bytes(content)
     write_card(card)
     return card
+
+
+def _of_run(folder: Path) -> Path:
+    found = folder / "model.safetensors"
+    if not found.is_file():
+        raise WeightsError(
+            f"{folder} holds no model.safetensors; give a weight file, or the folder of a training "
+            "run that has finished its first validation."
+        )
+    return found
+
+
+def card_beside(source: Path) -> ModelCard | Mapping[str, Any] | None:
+    """Return the card that lies beside a weight file, or for weights of a training run its fields.
+
+    Returns
+    -------
+    ModelCard, mapping or None
+        The card of the file itself; or what the run's ``model.json`` says of the network, without
+        ``weights``; or None where there is neither.
+    """
+    own, of_run = source.with_suffix(".json"), source.with_name("model.json")
+    for path in (own, of_run) if source.suffix == ".safetensors" else (of_run,):
+        try:
+            card = ModelCard.from_json(path.read_text(encoding="utf-8"))
+        # No card, or a JSON file that means something else.
+        except (OSError, ValueError):
+            continue
+        if path == own:
+            return card
+        fields = card.to_dict()
+        del fields["weights"]
+        if source.name != "best.pt":
+            del fields["metrics"]
+        return fields
+    return None
 
 
 def _local(card: ModelCard) -> tuple[Path | None, list[str]]:
@@ -180,7 +239,9 @@ def require_free(card: ModelCard) -> None:
             raise WeightsError(f"A different model called {card.name!r} exists; use another name.")
         same_file = other.weights.filename == card.weights.filename
         if same_file and other.weights.sha256 != card.weights.sha256:
-            raise WeightsError(f"{card.weights.filename} is the file of model {other.name!r}.")
+            raise WeightsError(
+                f"{card.weights.filename} is the file of model {other.name!r}; use another name."
+            )
 
 
 def write_card(card: ModelCard) -> None:

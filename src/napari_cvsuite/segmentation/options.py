@@ -89,6 +89,11 @@ class TrainOptions(Options):
     classes: int = Option(
         2, label="Classes", help="Number of classes with background.", minimum=2, maximum=255
     )
+    class_names: str = Option(
+        "",
+        label="Class names",
+        help="Names of the classes, background first, with commas between; empty numbers them.",
+    )
     width: int = Option(
         16, label="Width", help="Channels of the first layer.", minimum=4, maximum=64
     )
@@ -175,6 +180,25 @@ class TrainOptions(Options):
         help="Number format of the forward pass.",
         choices=("float32", "bfloat16"),
     )
+    devices: int = Option(
+        1,
+        label="Devices",
+        help="Number of CUDA GPUs; more than one on the command line only.",
+        minimum=1,
+        maximum=64,
+        advanced=True,
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.class_names.strip():
+            return
+        names = [name.strip() for name in self.class_names.split(",")]
+        if len(names) != self.classes or len(set(names)) != len(names) or "" in names:
+            raise OptionError(
+                f"class_names must be {self.classes} different names with commas between, such as "
+                f"'background,nucleus'; got {self.class_names!r}"
+            )
 
 
 JOBS = {
