@@ -54,7 +54,9 @@ def main() -> None:
     """Run the command line; errors a user can mend are one line, exit code 1; Ctrl-C is 130."""
     try:
         app()
-    except (KeyboardInterrupt, Cancelled):
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except Cancelled:
         typer.echo("napari-cvsuite: stopped", err=True)
         sys.exit(130)
     except (ValueError, LookupError, OSError, RuntimeError, FloatingPointError) as error:

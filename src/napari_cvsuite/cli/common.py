@@ -97,6 +97,10 @@ def run_job(
     try:
         with use_context(Context(device, job_class, on_progress=show if shows else None)):
             return default_scheduler().run_inline(fn, device, job_class, name)
+    except KeyboardInterrupt:
+        # Said here, as typer turns it into exit code 130 without a word.
+        typer.echo("napari-cvsuite: stopped", err=True)
+        raise
     finally:
         if shows:
             sys.stderr.write("\r\x1b[K")
