@@ -7,7 +7,10 @@ from dataclasses import dataclass
 from napari_cvsuite.jobs.options import Option, OptionError, Options
 from napari_cvsuite.jobs.registry import JobSpec
 
-__all__ = ["JOBS", "PredictOptions", "TrainOptions"]
+__all__ = ["JOBS", "MIN_TILE", "PredictOptions", "TrainOptions"]
+
+MIN_TILE = 96
+"""Smallest tile of a trained model in pixels: three times the usual overlap."""
 
 
 @dataclass(frozen=True)
@@ -191,6 +194,8 @@ class TrainOptions(Options):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if 0 < self.tile < MIN_TILE:
+            raise OptionError(f"tile must be 0 or at least {MIN_TILE}; got {self.tile}")
         if not self.class_names.strip():
             return
         names = [name.strip() for name in self.class_names.split(",")]

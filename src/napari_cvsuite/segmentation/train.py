@@ -32,7 +32,7 @@ from napari_cvsuite.segmentation.data import (
     load_pair,
 )
 from napari_cvsuite.segmentation.metrics import image_metrics
-from napari_cvsuite.segmentation.options import TrainOptions
+from napari_cvsuite.segmentation.options import MIN_TILE, TrainOptions
 from napari_cvsuite.segmentation.plane import predict_classes
 from napari_cvsuite.segmentation.publish import write_model
 from napari_cvsuite.training.loop import LoopOptions, TrainingTask, fit
@@ -181,6 +181,11 @@ def _network(options: TrainOptions) -> QTSeg:
     return network
 
 
+def _tile(options: TrainOptions) -> int:
+    """Return the side of the tiles: the area of a crop, if that leaves room beside the overlap."""
+    return options.tile or max(MIN_TILE, round(options.size / options.scale))
+
+
 def _validate(
     model: nn.Module,
     examples: Sequence[tuple[NDArray[np.float32], Mask]],
@@ -191,8 +196,7 @@ def _validate(
     rows = []
     for image, truth in examples:
         context.check()
-        tile = options.tile or round(options.size / options.scale)
-        predicted = predict_classes(model, image, tile, context.check, options.scale)
+        predicted = predict_classes(model, image, _tile(options), context.check, options.scale)
         rows.append(image_metrics(predicted, truth, options.classes))
     means = {key: np.array([row[key] for row in rows]) for key in rows[0]}
     known = {f"val_{key}": float(np.nanmean(v)) for key, v in means.items() if not _all_nan(v)}
@@ -225,14 +229,13 @@ def _check_devices(options: TrainOptions, device: str) -> None:
 def _facts(inputs: TrainInputs, options: TrainOptions, counts: tuple[int, int]) -> dict[str, Any]:
     """Return what the card of the trained model says besides its metrics."""
     names = [name.strip() for name in options.class_names.split(",") if name.strip()]
-    tile = options.tile or max(1, round(options.size / options.scale))
     return {
         "classes": names or ["background", *(f"class {i}" for i in range(1, options.classes))],
         "license": "not stated",
         "description": f"Trained on {inputs.images.resolve().name}.",
         "data": f"{inputs.images.resolve().name}: {counts[0]} images for training, {counts[1]} for "
         "validation and choice of the epoch.",
-        "input": {"mode": "native", "tile": tile, "scale": options.scale},
+        "input": {"mode": "native", "tile": _tile(options), "scale": options.scale},
         "training": asdict(options),
     }
 
