@@ -62,7 +62,7 @@ class Scheduler:
         with self._lock:
             if device not in self._queues:
                 if self._closed:
-                    raise QueueClosed("the scheduler is shut down")
+                    raise QueueClosed("the scheduler is shut down; start the program again")
                 self._queues[device] = DeviceQueue(device, self._changed)
             return self._queues[device]
 

@@ -147,7 +147,9 @@ class DeviceQueue:
         rank = _PRIORITY[job_class]
         with self.lock:
             if self._closed:
-                raise QueueClosed(f"the queue of {self.device} is shut down")
+                raise QueueClosed(
+                    f"the queue of {self.device} is shut down; start the program again"
+                )
             handle = JobHandle(self, fn, name, job_class)
             self._waiting.append((rank, next(self._count), handle))
             self._waiting.sort(key=lambda entry: entry[:2])

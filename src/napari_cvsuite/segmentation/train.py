@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from napari_cvsuite.jobs.context import Context
 from napari_cvsuite.jobs.options import OptionError
+from napari_cvsuite.jobs.request import InputReference, RequestError
 from napari_cvsuite.models.adapters import build_qtseg
 from napari_cvsuite.models.catalog import Catalogue
 from napari_cvsuite.models.device import DeviceError, choose_device
@@ -68,6 +69,34 @@ class TrainInputs:
     validation: tuple[str, ...] = ()
     groups: Path | None = None
     group_column: str = "kind"
+
+    def references(self) -> tuple[InputReference, ...]:
+        """Return the inputs of a request that asks for this training."""
+        files = {"images": self.images, "masks": self.masks, "out": self.out, "groups": self.groups}
+        return (
+            *(InputReference("file", str(path), role) for role, path in files.items() if path),
+            InputReference("text", self.group_column, "group_column"),
+            *(InputReference("text", name, "validation") for name in self.validation),
+        )
+
+    @classmethod
+    def from_references(cls, references: Sequence[InputReference]) -> TrainInputs:
+        """Rebuild from :meth:`references`; raises :class:`RequestError`."""
+        found: dict[str, list[str]] = {}
+        for one in references:
+            found.setdefault(one.role, []).append(one.value)
+        validation = tuple(found.pop("validation", []))
+        needed = {"images", "masks", "out"}
+        optional = {"groups", "group_column"}
+        single = all(len(values) == 1 for values in found.values())
+        if not needed <= set(found) <= needed | optional or not single:
+            raise RequestError(
+                f"a training needs one input of each role {', '.join(sorted(needed))}, may have "
+                f"{', '.join(sorted(optional))} and validation; got {', '.join(sorted(found))}"
+            )
+        paths = {role: Path(found[role][0]) for role in sorted(needed | {"groups"} & set(found))}
+        column = {role: found[role][0] for role in ("group_column",) if role in found}
+        return cls(**paths, **column, validation=validation)  # type: ignore[arg-type]
 
 
 @dataclass(frozen=True)
