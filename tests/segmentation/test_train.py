@@ -155,6 +155,9 @@ def test_a_run_draws_its_curve_and_can_be_imported(data: Path, home: Path) -> No
     assert card.training["size"] == 64 and card.training["seed"] == 0
     assert "images: 4 images for training, 1" in card.data
     assert str(data) not in (folder / "model.json").read_text()
+    again = _options(epochs=1, start=str(folder / "best.pt"))
+    run(_inputs(data, "again"), again, Context())
+    assert str(data) not in (data / "again/model.json").read_text()
     assert import_file(folder) == card == Catalogue().get("my-run")
 
 

@@ -265,7 +265,8 @@ def _facts(inputs: TrainInputs, options: TrainOptions, counts: tuple[int, int]) 
         "data": f"{inputs.images.resolve().name}: {counts[0]} images for training, {counts[1]} for "
         "validation and choice of the epoch.",
         "input": {"mode": "native", "tile": _tile(options), "scale": options.scale},
-        "training": asdict(options),
+        # Cards travel, so they name no folder of this machine.
+        "training": {**asdict(options), "start": Path(options.start).name},
     }
 
 
