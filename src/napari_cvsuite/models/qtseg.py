@@ -216,7 +216,10 @@ class MaskDecoder(nn.Module):
         super().__init__()
         channels, n = config.stage_channels, config.n_channel
         self.num_classes = config.num_classes
-        self.mask_tokens = nn.Embedding(config.num_classes, channels[2])
+        # The same numbers as Embedding's own start, which on the meta device imports torch's
+        # compiler: seconds lost, and a crash beside Mesa, whose LLVM cannot share its process.
+        start = torch.randn(config.num_classes, channels[2])
+        self.mask_tokens = nn.Embedding(config.num_classes, channels[2], _weight=start)
         for s in STAGES:
             c, c_next = channels[s], channels[max(s - 1, 0)]
             stage = DMABStage(c, config.mask_depths[s], config.num_heads, config.mlp_dim)

@@ -1,0 +1,1 @@
+"""Dock widgets: forms in front of the jobs. The only code besides the app that knows Qt."""

@@ -1,0 +1,156 @@
+"""A table of objects: sort it, click a row to go there, save it."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+from typing import Any
+
+from qtpy.QtCore import QAbstractTableModel, QModelIndex, QSortFilterProxyModel, Qt, Signal
+from qtpy.QtWidgets import (
+    QAbstractItemView,
+    QFileDialog,
+    QHBoxLayout,
+    QLabel,
+    QPushButton,
+    QTableView,
+    QVBoxLayout,
+    QWidget,
+)
+
+from napari_cvsuite.jobs import Context
+from napari_cvsuite.widgets.bridge import JobRunner
+
+__all__ = ["ObjectTable", "RowModel", "write_csv"]
+
+Row = dict[str, Any]
+_NOWHERE = QModelIndex()
+
+
+class RowModel(QAbstractTableModel):
+    """Rows of equal keys as a Qt table."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.rows: list[Row] = []
+        self.columns: list[str] = []
+
+    def set_rows(self, rows: list[Row]) -> None:
+        """Show other rows."""
+        self.beginResetModel()
+        self.rows, self.columns = rows, list(rows[0]) if rows else []
+        self.endResetModel()
+
+    def rowCount(self, parent: QModelIndex = _NOWHERE) -> int:
+        """Return the number of rows."""
+        return 0 if parent.isValid() else len(self.rows)
+
+    def columnCount(self, parent: QModelIndex = _NOWHERE) -> int:
+        """Return the number of columns."""
+        return 0 if parent.isValid() else len(self.columns)
+
+    def data(self, index: QModelIndex, role: int = Qt.ItemDataRole.DisplayRole) -> Any:
+        """Return a cell: text to show, the number itself to sort by."""
+        value = self.rows[index.row()][self.columns[index.column()]]
+        if role == Qt.ItemDataRole.DisplayRole:
+            return f"{value:.4g}" if isinstance(value, float) else str(value)
+        if role == Qt.ItemDataRole.UserRole:
+            return value
+        return None
+
+    def headerData(
+        self,
+        section: int,
+        orientation: Qt.Orientation,
+        role: int = Qt.ItemDataRole.DisplayRole,
+    ) -> Any:
+        """Return the name of a column."""
+        if role == Qt.ItemDataRole.DisplayRole and orientation == Qt.Orientation.Horizontal:
+            return self.columns[section].replace("_", " ")
+        return None
+
+
+def write_csv(path: Path, rows: list[Row]) -> None:
+    """Write rows to a CSV file, whole or not at all.
+
+    Raises
+    ------
+    OSError
+        The file cannot be written.
+    """
+    partial = path.with_name(path.name + ".partial")
+    try:
+        with partial.open("w", newline="", encoding="utf-8") as handle:
+            writer = csv.DictWriter(handle, list(rows[0]) if rows else ["index"])
+            writer.writeheader()
+            writer.writerows(rows)
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+class ObjectTable(QWidget):
+    """The objects of the last run."""
+
+    row_chosen = Signal(dict)
+    failed = Signal(str)
+
+    def __init__(self, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self.model = RowModel()
+        self._sorted = QSortFilterProxyModel(self)
+        self._sorted.setSourceModel(self.model)
+        self._sorted.setSortRole(Qt.ItemDataRole.UserRole)
+        self.view = QTableView()
+        self.view.setModel(self._sorted)
+        self.view.setSortingEnabled(True)
+        self.view.setSelectionBehavior(QAbstractItemView.SelectionBehavior.SelectRows)
+        header = self.view.verticalHeader()
+        if header is not None:
+            header.setVisible(False)
+        self.view.clicked.connect(self._clicked)
+        self.count = QLabel()
+        self.save_button = QPushButton("Save table…")
+        self.save_button.clicked.connect(self._ask_and_save)
+        self._runner = JobRunner(self)
+        self._runner.failed.connect(lambda error: self.failed.emit(f"Not saved: {error}"))
+        row = QHBoxLayout()
+        row.addWidget(self.count, 1)
+        row.addWidget(self.save_button)
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.addLayout(row)
+        layout.addWidget(self.view)
+        self.setVisible(False)
+
+    def set_rows(self, rows: list[Row]) -> None:
+        """Show other objects; without any the table hides."""
+        self.model.set_rows(rows)
+        self.count.setText(f"{len(rows)} objects")
+        self.setVisible(bool(rows))
+        if rows:
+            self.view.sortByColumn(0, Qt.SortOrder.AscendingOrder)
+            self.view.resizeColumnsToContents()
+
+    def save(self, path: Path) -> None:
+        """Write the table in the background."""
+        rows = list(self.model.rows)
+
+        def work(context: Context) -> None:
+            write_csv(path, rows)
+
+        if not self._runner.busy:
+            self._runner.start(work, "io", f"save {path.name}")
+
+    def close_down(self) -> None:
+        """Cancel a save that is going on."""
+        self._runner.close()
+
+    def _ask_and_save(self) -> None:
+        path, _ = QFileDialog.getSaveFileName(self, "Save table", "objects.csv", "CSV (*.csv)")
+        if path:
+            self.save(Path(path))
+
+    def _clicked(self, index: QModelIndex) -> None:
+        source = self._sorted.mapToSource(index)
+        self.row_chosen.emit(self.model.rows[source.row()])

@@ -1,0 +1,227 @@
+"""Choices of a layer, a model and a device."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from napari.layers import Layer
+from napari.viewer import Viewer
+from qtpy.QtCore import Qt, Signal
+from qtpy.QtWidgets import QComboBox, QFileDialog, QWidget
+
+from napari_cvsuite.jobs import Context
+from napari_cvsuite.models.catalog import Catalogue, ModelCard, builtin_folder, user_folder
+from napari_cvsuite.widgets.bridge import JobRunner
+
+__all__ = ["DevicePicker", "LayerPicker", "ModelPicker", "describe_card"]
+
+_ADD = "Add model…"
+
+
+class LayerPicker(QComboBox):
+    """The layers of a viewer that `accepts` lets through, kept up to date.
+
+    Parameters
+    ----------
+    viewer : napari Viewer
+    accepts : callable
+        Layer -> whether it can be chosen.
+    first : str
+        Text of a first entry that stands for no layer; empty for none.
+    """
+
+    changed = Signal()
+
+    def __init__(
+        self,
+        viewer: Viewer,
+        accepts: Callable[[Layer], bool],
+        first: str = "",
+        parent: QWidget | None = None,
+    ) -> None:
+        super().__init__(parent)
+        self._viewer, self._accepts, self._first = viewer, accepts, first
+        self.setMinimumContentsLength(12)
+        events = viewer.layers.events
+        for event in (events.inserted, events.removed, events.reordered):
+            event.connect(self.refresh)
+        self._named: list[Layer] = []
+        self.currentIndexChanged.connect(lambda _: self.changed.emit())
+        self.refresh()
+
+    def layer(self) -> Layer | None:
+        """Return the chosen layer, None for the first entry or where there is none."""
+        found = self.currentData()
+        return found if found in self._viewer.layers else None
+
+    def choose(self, layer: Layer | None) -> None:
+        """Choose a layer; one that is not in the list changes nothing."""
+        for index in range(self.count()):
+            if self.itemData(index) is layer:
+                self.setCurrentIndex(index)
+                return
+
+    def refresh(self, *_: object) -> None:
+        """Read the layers anew; the choice stays where its layer does."""
+        before = self.currentData()
+        self._listen_to_names()
+        self.blockSignals(True)
+        self.clear()
+        if self._first:
+            self.addItem(self._first, None)
+        # The layer on top comes first, as in napari's own list.
+        for layer in reversed(self._viewer.layers):
+            if self._accepts(layer):
+                self.addItem(layer.name, layer)
+        self.choose(before)
+        self.blockSignals(False)
+        self.changed.emit()
+
+    def _listen_to_names(self) -> None:
+        for layer in self._named:
+            layer.events.name.disconnect(self.refresh)
+        self._named = list(self._viewer.layers)
+        for layer in self._named:
+            layer.events.name.connect(self.refresh)
+
+    def close_down(self) -> None:
+        """Stop listening to the viewer and its layers."""
+        events = self._viewer.layers.events
+        for event in (events.inserted, events.removed, events.reordered):
+            event.disconnect(self.refresh)
+        for layer in self._named:
+            layer.events.name.disconnect(self.refresh)
+        self._named = []
+        self._accepts = lambda layer: False
+
+
+def describe_card(card: ModelCard) -> str:
+    """Return a model card as short rich text."""
+    figures = ", ".join(f"{name} {value:.3g}" for name, value in card.metrics.items())
+    lines = [
+        f"<b>{card.name}</b>: {card.description}",
+        f"Classes: {', '.join(card.classes)}",
+        f"Licence: {card.license}",
+    ]
+    lines += [f"Data: {card.data}"] if card.data else []
+    lines += [f"Measured: {figures}"] if figures else []
+    return "<p>" + "<br>".join(lines) + "</p>"
+
+
+def _is_local(card: ModelCard) -> bool:
+    folders = (builtin_folder(), user_folder())
+    return any((folder / card.weights.filename).is_file() for folder in folders)
+
+
+class ModelPicker(QComboBox):
+    """The models of a task, their cards as tooltips, and a way to add one's own."""
+
+    changed = Signal()
+    failed = Signal(str)
+
+    def __init__(self, task: str, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self._task = task
+        self._runner = JobRunner(self)
+        self._runner.done.connect(self._added)
+        self._runner.failed.connect(lambda error: self.failed.emit(str(error)))
+        self.setMinimumContentsLength(12)
+        self.refresh()
+        self.activated.connect(self._activated)
+        self.currentIndexChanged.connect(self._show_card)
+        self._show_card()
+
+    def card(self) -> ModelCard | None:
+        """Return the card of the chosen model."""
+        found = self.currentData()
+        return found if isinstance(found, ModelCard) else None
+
+    def choose(self, name: str) -> None:
+        """Choose a model by name; an unknown one changes nothing."""
+        for index in range(self.count()):
+            card = self.itemData(index)
+            if isinstance(card, ModelCard) and card.name == name:
+                self.setCurrentIndex(index)
+
+    def refresh(self) -> None:
+        """Read the catalogue anew."""
+        before = self.card()
+        self.blockSignals(True)
+        self.clear()
+        for card in Catalogue():
+            if self._task in card.task:
+                self.addItem(card.name if _is_local(card) else f"{card.name} (download)", card)
+                tip = describe_card(card)
+                self.setItemData(self.count() - 1, tip, Qt.ItemDataRole.ToolTipRole)
+        self.addItem(_ADD, None)
+        if before is not None:
+            self.choose(before.name)
+        self.blockSignals(False)
+        self._show_card()
+
+    def add(self, path: Path) -> None:
+        """Import a weight file or bundle in the background and choose it."""
+
+        def work(context: Context) -> str:
+            # Here, since reading weights needs torch, which opening a dock must not load.
+            from napari_cvsuite.models import weights
+
+            if path.suffix == ".zip":
+                return weights.import_bundle(path)[0].name
+            return weights.import_file(path).name
+
+        self._runner.start(work, "io", f"import {path.name}")
+
+    def close_down(self) -> None:
+        """Cancel an import that is going on."""
+        self._runner.close()
+
+    def _activated(self, index: int) -> None:
+        if self.itemData(index) is not None:
+            return
+        self.setCurrentIndex(0)
+        kinds = "Weights (*.safetensors *.pt *.pth *.zip)"
+        path, _ = QFileDialog.getOpenFileName(self, "Add model", "", kinds)
+        if path:
+            self.add(Path(path))
+
+    def _added(self, name: Any) -> None:
+        self.refresh()
+        self.choose(str(name))
+
+    def _show_card(self) -> None:
+        card = self.card()
+        self.setToolTip(describe_card(card) if card else "")
+        self.changed.emit()
+
+
+class DevicePicker(QComboBox):
+    """The devices of this machine; the list is complete once the engine has started."""
+
+    def __init__(self, preferred: str = "auto", parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self.addItem("Automatic", "auto")
+        self.addItem("CPU", "cpu")
+        self.choose(preferred)
+
+    def device(self) -> str:
+        """Return the chosen device, ``"auto"`` for the best one."""
+        return str(self.currentData())
+
+    def choose(self, device: str) -> None:
+        """Choose a device; an unknown one is added, so that it is reported when missing."""
+        index = self.findData(device)
+        if index < 0:
+            self.addItem(device, device)
+            index = self.count() - 1
+        self.setCurrentIndex(index)
+
+    def complete(self) -> None:
+        """Add the accelerators; call it when torch is loaded."""
+        from napari_cvsuite.models.device import available_devices
+
+        for info in available_devices():
+            if self.findData(info.device) < 0:
+                self.addItem(f"{info.name} ({info.device})", info.device)

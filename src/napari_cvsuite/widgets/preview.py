@@ -1,0 +1,67 @@
+"""Tiles shown in the viewer as soon as they are computed."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import numpy as np
+from napari.layers import Labels
+from napari.viewer import Viewer
+
+from napari_cvsuite.widgets.result_layers import Source, class_colormap
+
+__all__ = ["Preview"]
+
+MAX_PIXELS = 1 << 28
+REFRESH_S = 0.1
+
+
+class Preview:
+    """A Labels layer that fills while a job runs and goes when it is over.
+
+    Parameters
+    ----------
+    viewer : napari Viewer
+    source : Source
+        Where it lies.
+    classes : int
+        Number of classes with background.
+    """
+
+    def __init__(self, viewer: Viewer, source: Source, classes: int) -> None:
+        self._viewer, self._source, self._classes = viewer, source, classes
+        self._layer: Labels | None = None
+        self._shown = 0.0
+        self._enabled = int(np.prod(source.selection.shape)) <= MAX_PIXELS
+
+    def add(self, tile: Any) -> None:
+        """Show a finished tile (``plane``, ``y``, ``x``, ``classes``)."""
+        if not self._enabled:
+            return
+        if self._layer is None:
+            # Zeros are not touched before a tile is written, so even a large layer costs little.
+            self._layer = self._viewer.add_labels(
+                np.zeros(self._source.selection.shape, np.uint8),
+                name=f"{self._source.name}: in progress",
+                opacity=0.5,
+                **self._source.geometry,
+            )
+            self._layer.colormap = class_colormap(self._classes)
+        elif self._layer not in self._viewer.layers:
+            # The user closed the preview and does not want it.
+            self._enabled = False
+            return
+        height, width = tile.classes.shape
+        at = (*tile.plane, slice(tile.y, tile.y + height), slice(tile.x, tile.x + width))
+        self._layer.data[at] = tile.classes
+        now = time.monotonic()
+        if now - self._shown >= REFRESH_S:
+            self._layer.refresh()
+            self._shown = now
+
+    def close(self) -> None:
+        """Remove the layer."""
+        if self._layer is not None and self._layer in self._viewer.layers:
+            self._viewer.layers.remove(self._layer)
+        self._layer, self._enabled = None, False

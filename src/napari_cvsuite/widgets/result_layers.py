@@ -1,0 +1,199 @@
+"""Results of a segmentation as napari layers, with undo and without loss of painted labels."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+from napari.layers import Labels, Layer
+from napari.utils.colormaps import DirectLabelColormap
+from napari.viewer import Viewer
+from numpy.typing import NDArray
+
+from napari_cvsuite.widgets.regions import Selection
+
+__all__ = [
+    "Mode",
+    "Prepared",
+    "Source",
+    "UndoTooLarge",
+    "class_colormap",
+    "new_labels",
+    "new_map",
+    "write_labels",
+]
+
+Mode = Literal["new layer", "replace", "fill empty only"]
+# Okabe and Ito's colours: distinct for colour-blind eyes, and the same class always has the same.
+_COLOURS = (
+    "#e69f00",
+    "#56b4e9",
+    "#009e73",
+    "#f0e442",
+    "#0072b2",
+    "#d55e00",
+    "#cc79a7",
+    "#999999",
+)
+
+
+class UndoTooLarge(ValueError):
+    """Undoing the change would take more memory than allowed."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """What a result must know of the layer it came from, which may be gone by then.
+
+    Parameters
+    ----------
+    name : str
+    selection : Selection
+    geometry : mapping
+        Keyword arguments of a layer that lies exactly over the selection.
+    """
+
+    name: str
+    selection: Selection
+    geometry: dict[str, Any]
+
+    @classmethod
+    def of(cls, layer: Layer, selection: Selection) -> Source:
+        """Describe the selected part of `layer`."""
+        # Only the affine comes after the translation in napari's chain of transforms.
+        corner = layer.affine.inverse(np.asarray(layer.data_to_world(selection.start)))
+        geometry = {
+            "scale": layer.scale,
+            "rotate": layer.rotate,
+            "shear": layer.shear,
+            "translate": corner,
+            "affine": layer.affine,
+            "units": layer.units,
+            "axis_labels": layer.axis_labels,
+        }
+        return cls(str(layer.name), selection, geometry)
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A result ready for layers, made on the worker thread.
+
+    Parameters
+    ----------
+    labels : ndarray of int
+        Objects or classes, of the shape of the selection.
+    kind : {"objects", "classes"}
+    rows : list of dict
+        The object table; ``index`` is unique over all planes.
+    maps : dict
+        Name -> float32 array of the shape of the selection, in [0, 1].
+    classes : tuple of str
+    provenance : dict
+    """
+
+    labels: NDArray[Any]
+    kind: Literal["objects", "classes"]
+    rows: list[dict[str, float]]
+    maps: dict[str, NDArray[np.float32]]
+    classes: tuple[str, ...]
+    provenance: dict[str, Any] = field(default_factory=dict)
+
+
+def class_colormap(count: int) -> DirectLabelColormap:
+    """Return fixed colours for classes 1 to ``count - 1``; background is clear."""
+    colours: dict[int | None, Any] = {None: "transparent", 0: "transparent"}
+    colours |= {i: _COLOURS[(i - 1) % len(_COLOURS)] for i in range(1, count)}
+    return DirectLabelColormap(color_dict=colours)
+
+
+def _features(prepared: Prepared) -> pd.DataFrame | None:
+    if prepared.kind != "objects" or not prepared.rows:
+        return None
+    table = pd.DataFrame(prepared.rows)
+    names = dict(enumerate(prepared.classes))
+    table["class"] = [names.get(int(value), str(int(value))) for value in table["class"]]
+    return table.astype({"index": int})
+
+
+def new_labels(viewer: Viewer, prepared: Prepared, source: Source) -> Labels:
+    """Add a Labels layer over the selection."""
+    layer = viewer.add_labels(
+        prepared.labels,
+        name=f"{source.name}: {prepared.kind}",
+        metadata={"napari_cvsuite": prepared.provenance},
+        features=_features(prepared),
+        **source.geometry,
+    )
+    if prepared.kind == "classes":
+        layer.colormap = class_colormap(len(prepared.classes))
+    return layer
+
+
+def new_map(viewer: Viewer, name: str, prepared: Prepared, source: Source) -> Layer:
+    """Add one of the maps as a hidden Image layer over the selection."""
+    return viewer.add_image(
+        prepared.maps[name],
+        name=f"{source.name}: {name}",
+        metadata={"napari_cvsuite": prepared.provenance},
+        contrast_limits=(0.0, 1.0),
+        colormap="magma" if name == "uncertainty" else "viridis",
+        opacity=0.7,
+        visible=False,
+        **source.geometry,
+    )
+
+
+def write_labels(
+    layer: Labels, prepared: Prepared, selection: Selection, mode: Mode, budget: int
+) -> int:
+    """Write into a Labels layer as one step that can be undone.
+
+    Parameters
+    ----------
+    layer : napari Labels
+        Of the shape of the image.
+    prepared : Prepared
+    selection : Selection
+    mode : {"replace", "fill empty only"}
+        Whether labels in the selection are replaced or only background is filled.
+    budget : int
+        Bytes that undoing may take.
+
+    Returns
+    -------
+    int
+        Number of pixels changed.
+
+    Raises
+    ------
+    UndoTooLarge
+        It would take more; nothing was changed.
+    ValueError
+        The layer cannot hold the label numbers or has another shape; nothing was changed.
+    """
+    if any(b > side for b, side in zip(selection.stop, layer.data.shape, strict=True)):
+        raise ValueError(f"the layer {layer.name!r} has another shape than the image now")
+    before = np.asarray(layer.data[selection.slices])
+    values = prepared.labels
+    if prepared.kind == "objects":
+        # New numbers follow those in the layer, so that no two objects share one.
+        values = np.where(values > 0, values.astype(np.int64) + int(np.max(layer.data)), 0)
+    if values.max(initial=0) > np.iinfo(layer.data.dtype).max:
+        raise ValueError(
+            f"the layer {layer.name!r} of type {layer.data.dtype} cannot hold label "
+            f"{int(values.max())}; convert it or choose a new layer"
+        )
+    change = values != before
+    if mode == "fill empty only":
+        change &= before == 0
+    count = int(np.count_nonzero(change))
+    # napari keeps the index of every pixel along every axis, its value before and after.
+    if count * (8 * change.ndim + 2 * before.dtype.itemsize) > budget:
+        raise UndoTooLarge(f"undoing {count} pixels would take too much memory")
+    if count:
+        found = np.nonzero(change)
+        at = tuple(axis + first for axis, first in zip(found, selection.start, strict=True))
+        layer.data_setitem(at, values[change].astype(layer.data.dtype))
+    return count

@@ -1,0 +1,349 @@
+"""The Segment dock: from an open image to labels that can be corrected."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from napari.layers import Image as ImageLayer
+from napari.layers import Labels, Layer, Shapes
+from napari.viewer import Viewer
+from qtpy.QtCore import QTimer
+from qtpy.QtGui import QCloseEvent
+from qtpy.QtWidgets import QComboBox, QFormLayout, QSizePolicy, QVBoxLayout, QWidget
+from superqt import QCollapsible
+
+from napari_cvsuite.images import Image
+from napari_cvsuite.jobs import Context, OptionError
+from napari_cvsuite.segmentation.options import PredictOptions
+from napari_cvsuite.widgets import regions
+from napari_cvsuite.widgets._compat import look_at
+from napari_cvsuite.widgets.bridge import JobRunner
+from napari_cvsuite.widgets.forms import OptionsForm
+from napari_cvsuite.widgets.object_table import ObjectTable
+from napari_cvsuite.widgets.pickers import DevicePicker, LayerPicker, ModelPicker
+from napari_cvsuite.widgets.prepare import prepare
+from napari_cvsuite.widgets.preview import Preview
+from napari_cvsuite.widgets.result_layers import (
+    Mode,
+    Prepared,
+    Source,
+    UndoTooLarge,
+    new_labels,
+    new_map,
+    write_labels,
+)
+from napari_cvsuite.widgets.run_bar import RunBar
+from napari_cvsuite.widgets.settings import load_state, preference, save_state
+
+__all__ = ["RUN_KEY", "SegmentDock"]
+
+RUN_KEY = "Control-Shift-R"
+"""Keyboard shortcut that runs the dock."""
+
+_WHOLE, _VIEW = "whole image", "current view"
+_MODES: tuple[Mode, ...] = ("new layer", "replace", "fill empty only")
+_WRONG = "QComboBox { border: 1px solid #e5534b; }"
+
+
+def _choice(entries: tuple[str, ...], tip: str) -> QComboBox:
+    box = QComboBox()
+    box.addItems(entries)
+    box.setToolTip(tip)
+    return box
+
+
+class SegmentDock(QWidget):
+    """Segment the chosen image layer with the chosen model.
+
+    Parameters
+    ----------
+    napari_viewer : napari Viewer
+    """
+
+    def __init__(self, napari_viewer: Viewer) -> None:
+        super().__init__()
+        self._viewer = napari_viewer
+        self.runner = JobRunner(self)
+        self._preview: Preview | None = None
+        self._make_inputs()
+        self._lay_out()
+        self._restore()
+        self._connect()
+        self._validate()
+
+    def _make_inputs(self) -> None:
+        viewer = self._viewer
+        self.image = LayerPicker(viewer, lambda layer: isinstance(layer, ImageLayer))
+        self.model = ModelPicker("segmentation")
+        self.device = DevicePicker(preference("segment", "device", "auto"))
+        self.region = _choice((_WHOLE, _VIEW), "Part of the image to segment.")
+        self.shapes = LayerPicker(viewer, lambda layer: isinstance(layer, Shapes), "no box")
+        self.shapes.setToolTip("A Shapes layer whose (selected) box is segmented alone.")
+        self.planes = _choice(("all planes", "current plane"), "Planes of a stack to segment.")
+        self.show_as = _choice(
+            ("automatic", "objects", "classes"), "What the Labels layer holds after the run."
+        )
+        self.mode = _choice(_MODES, "What happens to labels that are there already.")
+        self.target = LayerPicker(viewer, self._fits, "choose a layer")
+        self.form = OptionsForm(PredictOptions, leave_out=("model",))
+        self.table = ObjectTable()
+        self.run_bar = RunBar(self.runner, "Segment")
+        self.run_bar.button.setToolTip(f"Shortcut: {RUN_KEY.replace('-', '+')}")
+
+    def _lay_out(self) -> None:
+        top = QFormLayout()
+        top.addRow("Image", self.image)
+        top.addRow("Model", self.model)
+        where = QFormLayout()
+        where.addRow("Region", self.region)
+        where.addRow("Box", self.shapes)
+        where.addRow("Planes", self.planes)
+        where.addRow("Show", self.show_as)
+        where.addRow("Write to", self.mode)
+        where.addRow("Labels", self.target)
+        where.addRow("Device", self.device)
+        inner = QWidget()
+        column = QVBoxLayout(inner)
+        column.setContentsMargins(0, 0, 0, 0)
+        column.addLayout(where)
+        column.addWidget(self.form.main.native)
+        column.addWidget(self.form.advanced.native)
+        self.more = QCollapsible("Options")
+        self.more.setContent(inner)
+        self.more.collapse(animate=False)
+        layout = QVBoxLayout(self)
+        layout.addLayout(top)
+        layout.addWidget(self.run_bar)
+        layout.addWidget(self.more)
+        layout.addWidget(self.table, 1)
+        layout.addStretch()
+        for box in self.findChildren(QComboBox):
+            box.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
+
+    def _connect(self) -> None:
+        self._save_later = QTimer(self)
+        self._save_later.setSingleShot(True)
+        self._save_later.setInterval(300)
+        self._save_later.timeout.connect(self._save)
+        for picker in (self.image, self.model, self.shapes, self.target):
+            picker.changed.connect(self._changed)
+        self.image.changed.connect(self.target.refresh)
+        for box in (self.device, self.region, self.planes, self.show_as, self.mode):
+            box.currentIndexChanged.connect(self._changed)
+        self.form.on_change(self._changed)
+        self.run_bar.run_wanted.connect(self.run)
+        self.model.failed.connect(lambda text: self.run_bar.say(text, "error"))
+        self.table.failed.connect(lambda text: self.run_bar.say(text, "error"))
+        self.table.row_chosen.connect(self._go_to)
+        self.runner.previewed.connect(self._show_tile)
+        self.runner.done.connect(self._finish)
+        self.runner.ended.connect(self._over)
+        self._viewer.bind_key(RUN_KEY, self._run_from_key, overwrite=True)
+
+    def _run_from_key(self, viewer: Viewer) -> None:
+        if self.run_bar.button.isEnabled() and not self.runner.busy:
+            self.run()
+
+    # State ---------------------------------------------------------------------------------
+
+    def _restore(self) -> None:
+        state = load_state("segment")
+        self.model.choose(str(state.get("model", preference("segment", "model", "qtseg-nuclei"))))
+        if "device" in state:
+            self.device.choose(str(state["device"]))
+        for name, box in self._boxes().items():
+            # findText gives -1 for what an older version saved; the default stays then.
+            index = box.findText(str(state.get(name, "")))
+            if index >= 0:
+                box.setCurrentIndex(index)
+        options = state.get("options")
+        self.form.set_values(options if isinstance(options, dict) else {})
+
+    def _boxes(self) -> dict[str, QComboBox]:
+        return {"region": self.region, "planes": self.planes, "show": self.show_as}
+
+    def _save(self) -> None:
+        card = self.model.card()
+        state: dict[str, Any] = {name: box.currentText() for name, box in self._boxes().items()}
+        state |= {"device": self.device.device(), "options": self.form.values()}
+        if card is not None:
+            state["model"] = card.name
+        save_state("segment", state)
+
+    # What is wrong, before Run ----------------------------------------------------------------
+
+    def _changed(self, *_: object) -> None:
+        self._validate()
+        self._save_later.start()
+
+    def _fits(self, layer: Layer) -> bool:
+        image = self.image.layer() if hasattr(self, "image") else None
+        if image is None or not isinstance(layer, Labels):
+            return False
+        return bool(layer.data.shape == regions.whole(image).shape)
+
+    def _problem(self) -> tuple[str, QWidget | None]:
+        layer = self.image.layer()
+        if layer is None:
+            return "Open an image to segment.", self.image
+        try:
+            Image.from_layer(layer)
+        except ValueError as error:
+            return str(error), self.image
+        if self.model.card() is None:
+            return "Choose a model.", self.model
+        if self.mode.currentText() != _MODES[0] and self.target.layer() is None:
+            return "Choose the Labels layer to write to, or write to a new layer.", self.target
+        try:
+            options = self._options()
+        except OptionError as error:
+            return str(error), None
+        if options.stain != "none" and not layer.rgb:
+            return f"Stain {options.stain!r} needs an RGB image; choose 'none'.", self.image
+        return "", None
+
+    def _validate(self) -> None:
+        text, field = self._problem()
+        for picker in (self.image, self.model, self.target):
+            picker.setStyleSheet(_WRONG if picker is field else "")
+        writes = self.mode.currentText() != _MODES[0]
+        self.target.setEnabled(writes)
+        layer = self.image.layer()
+        self.planes.setEnabled(layer is not None and layer.ndim > 2)
+        self.region.setEnabled(self.shapes.layer() is None)
+        self.run_bar.set_problem(text)
+
+    def _options(self) -> PredictOptions:
+        card = self.model.card()
+        made = self.form.read(model=card.name if card else "")
+        assert isinstance(made, PredictOptions)
+        return made
+
+    # Run ------------------------------------------------------------------------------------
+
+    def _selection(self, layer: Layer) -> regions.Selection:
+        shapes = self.shapes.layer()
+        if isinstance(shapes, Shapes):
+            chosen = regions.shapes_box(layer, shapes)
+        elif self.region.currentText() == _VIEW:
+            chosen = regions.current_view(layer)
+        else:
+            chosen = regions.whole(layer)
+        if self.planes.currentText() == "current plane":
+            chosen = regions.current_plane(chosen, layer, self._viewer)
+        return chosen
+
+    def run(self) -> None:
+        """Segment; the same as pressing the button."""
+        layer, card = self.image.layer(), self.model.card()
+        text, _ = self._problem()
+        if layer is None or card is None or text:
+            self.run_bar.set_problem(text)
+            return
+        try:
+            options, selection = self._options(), self._selection(layer)
+            image = Image.from_layer(layer)
+        except ValueError as error:
+            self.run_bar.say(str(error), "error")
+            return
+        self._source = Source.of(layer, selection)
+        self._mode, self._target = self.mode.currentText(), self.target.layer()
+        self._preview = Preview(self._viewer, self._source, max(len(card.classes), 2))
+        classes, name, show = card.classes, str(layer.name), self.show_as.currentText()
+
+        def work(context: Context) -> Prepared:
+            # Here, since it imports torch.
+            from napari_cvsuite.segmentation.predict import run
+
+            result = run(regions.crop(image, selection), options, context)
+            context.check()
+            return prepare(result, classes, options, name, show)
+
+        self._save()
+        self.runner.start(work, self.device.device(), f"segment {name}")
+
+    def cancel(self) -> None:
+        """Stop; the dock is free at once and no layer changes."""
+        self.runner.cancel()
+
+    def _show_tile(self, tile: Any) -> None:
+        if self._preview is not None:
+            self._preview.add(tile)
+
+    def _finish(self, prepared: Prepared) -> None:
+        if self._preview is not None:
+            self._preview.close()
+        message = self._put(prepared)
+        for name in prepared.maps:
+            new_map(self._viewer, name, prepared, self._source)
+        if self._shown in self._viewer.layers:
+            self._viewer.layers.move(
+                self._viewer.layers.index(self._shown), len(self._viewer.layers)
+            )
+            self._viewer.layers.selection.active = self._shown
+        self.table.set_rows(prepared.rows)
+        self.device.complete()
+        seconds = prepared.provenance.get("seconds", 0.0)
+        self.run_bar.say(f"{message} {seconds:.1f} s on {prepared.provenance.get('device')}.")
+
+    def _put(self, prepared: Prepared) -> str:
+        """Write the result where it was asked for; return what happened in words."""
+        found = f"{len(prepared.rows)} objects."
+        target = self._target
+        if self._mode != _MODES[0] and isinstance(target, Labels):
+            if target not in self._viewer.layers:
+                found += " The Labels layer is gone; the result is a new layer."
+            else:
+                try:
+                    budget = int(preference("segment", "undo_memory", 256)) << 20
+                    mode: Mode = "replace" if self._mode == "replace" else "fill empty only"
+                    count = write_labels(target, prepared, self._source.selection, mode, budget)
+                    self._shown: Layer = target
+                    return f"{found} {count} pixels changed; Ctrl+Z takes it back."
+                except UndoTooLarge:
+                    found += " Too large to undo, so the result is a new layer."
+                except ValueError as error:
+                    found += f" A new layer: {error}."
+        self._shown = new_labels(self._viewer, prepared, self._source)
+        return found
+
+    def _over(self) -> None:
+        if self._preview is not None:
+            self._preview.close()
+            self._preview = None
+
+    def _go_to(self, row: dict[str, Any]) -> None:
+        layer = self._shown
+        if layer not in self._viewer.layers:
+            self.run_bar.say("The labels of this table are gone.", "warning")
+            return
+        image_index = int(row.get("plane", 0))
+        look_at(self._viewer, self._place_of(row, layer, image_index))
+        if isinstance(layer, Labels):
+            layer.selected_label = int(row["index"])
+
+    def _place_of(self, row: dict[str, Any], layer: Layer, plane: int) -> tuple[float, ...]:
+        """Return the world position of an object's centre."""
+        import numpy as np
+
+        selection = self._source.selection
+        inside = np.unravel_index(plane, selection.shape[:-2]) if len(selection.shape) > 2 else ()
+        size = np.abs(np.asarray(self._source.geometry["scale"], float))[-2:]
+        pixel = (row["centroid_y"] / size[0], row["centroid_x"] / size[1])
+        offset = (0,) * len(selection.shape) if layer is not self._target else selection.start
+        index = [float(a + b) for a, b in zip((*inside, *pixel), offset, strict=True)]
+        return tuple(float(v) for v in layer.data_to_world(index))
+
+    # End ------------------------------------------------------------------------------------
+
+    def closeEvent(self, event: QCloseEvent | None) -> None:
+        """Cancel what runs, keep the state, and let go of the viewer."""
+        self._save()
+        self.runner.close()
+        for picker in (self.image, self.shapes, self.target):
+            picker.close_down()
+        self.form.close_down()
+        self.model.close_down()
+        self.table.close_down()
+        self._viewer.bind_key(RUN_KEY, None, overwrite=True)
+        super().closeEvent(event)
