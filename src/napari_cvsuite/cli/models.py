@@ -76,8 +76,7 @@ def models_import(
     name: Annotated[str, typer.Option(help="Name to install it by; default its own.")] = "",
 ) -> None:
     """Install a weight file, a training run, or a bundle made by ``models export``."""
-    from napari_cvsuite.models.bundles import import_bundle
-    from napari_cvsuite.models.weights import import_file
+    from napari_cvsuite.models.weights import import_bundle, import_file
 
     if path.suffix == ".zip":
         if name:
@@ -95,8 +94,8 @@ def models_export(
     out: Annotated[Path, typer.Option(help="The .zip file to write.")],
 ) -> None:
     """Pack models with their cards into one file for a machine without network."""
-    from napari_cvsuite.models.bundles import export_bundle
     from napari_cvsuite.models.catalog import Catalogue
+    from napari_cvsuite.models.weights import export_bundle
 
     catalogue = Catalogue()
     cards = [catalogue.get(name) for name in names]

@@ -14,7 +14,7 @@ from typing import IO
 from napari_cvsuite.jobs.context import current_context
 from napari_cvsuite.models.catalog import ModelCard, user_folder
 from napari_cvsuite.models.files import CHUNK, WeightsError, into, require_hash, writing
-from napari_cvsuite.models.weights import locate, require_free, write_card
+from napari_cvsuite.models.local import locate, require_free, write_card
 
 __all__ = ["export_bundle", "import_bundle"]
 

@@ -18,7 +18,7 @@ _fetching = threading.Lock()
 
 
 def download(card: ModelCard, problems: list[str], accepted: bool) -> Path:
-    """Fetch the weights of `card` into the user folder; see the module `weights`.
+    """Fetch the weights of `card` into the user folder; see :func:`napari_cvsuite.models.local.fetch`.
 
     Parameters
     ----------
