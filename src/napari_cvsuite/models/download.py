@@ -18,7 +18,7 @@ _fetching = threading.Lock()
 
 
 def download(card: ModelCard, problems: list[str], accepted: bool) -> Path:
-    """Fetch the weights of `card` into the user folder; see :func:`napari_cvsuite.models.local.fetch`.
+    """Fetch the weights of `card` into the user folder, from the mirror or its sources.
 
     Parameters
     ----------
