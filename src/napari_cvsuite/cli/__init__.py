@@ -17,9 +17,10 @@ import typer
 
 from napari_cvsuite import __version__
 from napari_cvsuite.cli import models, tasks
+from napari_cvsuite.cli.common import with_options
 from napari_cvsuite.jobs import Cancelled
 
-__all__ = ["app", "main"]
+__all__ = ["app", "main", "with_options"]
 
 app = typer.Typer(
     help="Segment medical and microscopy images with networks on your own machine.",

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-import pickle
 import re
 import threading
 from collections.abc import Mapping
@@ -166,19 +165,17 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
 def _refusal(path: Path, error: Exception) -> WeightsError:
     text = str(error)
     culprit = re.search(
-        r"GLOBAL ([A-Za-z_]\S*)|Unsupported (?:global|class|operand) ([A-Za-z_]\S*)", text
+        r"(?:GLOBAL |Unsupported (?:global|class|operand) |but got <class ')([A-Za-z_][\w.]*)", text
     )
     if "TorchScript" in text:
         reason = "it is a TorchScript program"
     elif culprit:
         reason = f"it wants to run {culprit.group(1)}"
-    elif isinstance(error, pickle.UnpicklingError) and "weights_only" in text.lower():
-        first = text.strip().splitlines()[-1] if "Unsupported" not in text else text
-        return WeightsError(f"{path} is damaged or not a checkpoint: {first[:200]}. {AGAIN}")
     else:
-        return WeightsError(
-            f"{path} is damaged or not a checkpoint: {type(error).__name__} {text[:200]}. {AGAIN}"
-        )
+        # torch wraps what went wrong in advice that is not for users.
+        stated = re.search(r"WeightsUnpickler error:\s*(\S.*)", text)
+        cause = stated.group(1) if stated else f"{type(error).__name__} {text}"
+        return WeightsError(f"{path} is damaged or not a checkpoint: {cause[:200]}. {AGAIN}")
     return WeightsError(
         f"{path} was not opened, as {reason}: loading it could execute any code. "
         "Ask its author for a safetensors file or a plain state dict (tensors only)."
