@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import signal
@@ -79,6 +80,30 @@ def test_progress_and_warnings_reach_the_caller() -> None:
         default_scheduler().run_inline(job)
     assert [(one.done, one.total, one.message) for one in seen] == [(1, 4, "quarter")]
     assert said == ["careful"]
+
+
+class Terminal(io.StringIO):
+    """A standard error that says it is a terminal."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.mark.parametrize("quiet", [False, True])
+def test_a_terminal_shows_progress_on_one_line(
+    quiet: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stderr", terminal)
+
+    def job(context: Context) -> None:
+        context.progress(1, 4, "first")
+        context.progress(0, 0, "unknown length")
+
+    run_job(job, quiet=quiet)
+    clear = "\r\x1b[K"
+    shown = f"{clear} 25% first{clear}unknown length{clear}"
+    assert terminal.getvalue() == ("" if quiet else shown)
 
 
 POSIX = pytest.mark.skipif(sys.platform == "win32", reason="no SIGINT for one process there")

@@ -48,7 +48,7 @@ def test_stress_weights_are_refused_and_it_is_said_each_time() -> None:
     context = Context(on_warning=said.append)
     for _ in range(2):
         assert gated_precision(store, _card("0" * 64), "cpu", "bfloat16", context) == "float32"
-    assert len(said) == 2 and "float32" in said[0] and "99.5%" in said[0]
+    assert len(said) == 2 and "float32" in said[0] and "99.50%" in said[0]
 
 
 def test_the_built_in_network_bears_bfloat16() -> None:

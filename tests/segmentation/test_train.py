@@ -227,3 +227,9 @@ def test_nothing_to_find_and_nothing_found_is_no_error(data: Path) -> None:
     Picture.fromarray(np.zeros((64, 64), "u1")).save(data / "masks/4.png")
     result = run(_inputs(data, "run"), _options(epochs=1), Context())
     assert 0.0 <= result.best_score <= 1.0
+
+
+@pytest.mark.parametrize(("option", "value"), [("width", 6), ("tile", 64)])
+def test_sizes_that_no_network_has_are_refused_before_the_run(option: str, value: int) -> None:
+    with pytest.raises(OptionError, match=f"{option} must be"):
+        _options(**{option: value})

@@ -71,7 +71,8 @@ def build_qtseg(
     config = infer_qtseg_config(state, num_heads)
     if bridge is not None and bridge != config.bridge:
         raise WeightsError(
-            f"cfg.json states the bridge {bridge!r}, but the weights have {config.bridge!r}."
+            f"cfg.json states the bridge {bridge!r}, but the weights have {config.bridge!r}; "
+            "put the file of this checkpoint there, or take it away."
         )
     # On the meta device nothing is allocated and the user's random state is left alone.
     with torch.device("meta"):
@@ -122,7 +123,7 @@ def _stated_bridge(path: Path) -> str | None:
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise WeightsError(f"{path} cannot be read: {error}") from error
+        raise WeightsError(f"{path} cannot be read: {error}. {AGAIN}") from error
     tables = [data, *data.values()] if isinstance(data, dict) else []
     for table in tables:
         value = table.get("bridge") if isinstance(table, dict) else None
@@ -186,7 +187,10 @@ def _plain_state(path: Path, found: Any) -> dict[str, Tensor]:
     if isinstance(found, Mapping):
         found = next((found[k] for k in _NESTS if isinstance(found.get(k), Mapping)), found)
     if not isinstance(found, Mapping) or not found:
-        raise WeightsError(f"{path} holds no state dict but {type(found).__name__}.")
+        raise WeightsError(
+            f"{path} holds no state dict but {type(found).__name__}. Save "
+            "model.state_dict() and use that."
+        )
     for key, value in found.items():
         if not isinstance(key, str) or not isinstance(value, Tensor):
             raise WeightsError(

@@ -18,6 +18,8 @@ from napari_cvsuite.models.local import locate, require_free, write_card
 
 __all__ = ["export_bundle", "import_bundle"]
 
+AGAIN = "Copy it again, whole."
+ANEW = "Make it anew with: napari-cvsuite models export"
 _MAX_CARD_BYTES = 1 << 20
 
 
@@ -59,9 +61,11 @@ def import_bundle(zip_path: str | os.PathLike[str]) -> list[ModelCard]:
             for filename in {c.weights.filename for c in cards}:
                 os.replace(staging / filename, user_folder() / filename)
     except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError) as error:
-        raise WeightsError(f"{zip_path} is not a readable model bundle: {error}") from error
+        raise WeightsError(
+            f"{zip_path} is not a readable model bundle: {error}. {AGAIN}"
+        ) from error
     except OSError as error:
-        raise WeightsError(f"Cannot read {zip_path}: {error}") from error
+        raise WeightsError(f"Cannot read {zip_path}: {error}. {AGAIN}") from error
     finally:
         shutil.rmtree(staging, ignore_errors=True)
     for card in cards:
@@ -78,18 +82,24 @@ def _bundle_cards(bundle: zipfile.ZipFile) -> list[ModelCard]:
     for name in names:
         if name.startswith("cards/"):
             if bundle.getinfo(name).file_size > _MAX_CARD_BYTES:
-                raise WeightsError(f"The card {name} in the bundle is too large to be a card.")
+                raise WeightsError(
+                    f"The card {name} in the bundle is too large to be a card. {ANEW}"
+                )
             try:
                 card = ModelCard.from_json(bundle.read(name).decode("utf-8"))
             except ValueError as error:
-                raise WeightsError(f"The card {name} in the bundle is bad: {error}") from error
+                raise WeightsError(
+                    f"The card {name} in the bundle is bad: {error}. {ANEW}"
+                ) from error
             require_free(card)
             cards.append(card)
     expected = [f"cards/{c.name}.json" for c in cards]
     expected += sorted({f"weights/{c.weights.filename}" for c in cards})
     if not cards or sorted(names) != sorted(expected):
         odd = sorted(set(names) ^ set(expected))
-        raise WeightsError(f"This is not a model bundle: unexpected or missing members {odd[:5]}")
+        raise WeightsError(
+            f"This is not a model bundle: unexpected or missing members {odd[:5]}. {ANEW}"
+        )
     return cards
 
 
@@ -100,5 +110,7 @@ def _unpack(stream: IO[bytes], target: Path, card: ModelCard) -> None:
             current_context().check()
             left -= len(chunk)
             if left < 0:  # A zip bomb stops here, not when the disk is full.
-                raise WeightsError(f"{target.name} in the bundle is larger than its card says.")
+                raise WeightsError(
+                    f"{target.name} in the bundle is larger than its card says. {ANEW}"
+                )
             out.write(chunk)

@@ -274,14 +274,14 @@ def _checked(kind: type[Any], data: Any, where: str) -> dict[str, Any]:
     known = {f.name: f for f in fields(kind)}
     unknown = sorted(str(k) for k in data if k not in known)
     if unknown:
-        raise CardError(f"The {where} has unknown fields: {', '.join(unknown)}")
+        raise CardError(f"The {where} has unknown fields: {', '.join(unknown)}; remove them")
     missing = [
         name
         for name, f in known.items()
         if name not in data and f.default is MISSING and f.default_factory is MISSING
     ]
     if missing:
-        raise CardError(f"The {where} lacks fields: {', '.join(missing)}")
+        raise CardError(f"The {where} lacks fields: {', '.join(missing)}; add them")
     return dict(data)
 
 

@@ -70,8 +70,8 @@ def gated_precision(
     if share >= AGREEMENT:
         return precision
     (context or current_context()).warn(
-        f"{card.name} computes in float32: in {precision} only {share:.1%} of the pixels of a test "
-        f"picture keep their class ({AGREEMENT:.1%} are needed)."
+        f"{card.name} computes in float32: in {precision} only {share:.2%} of the pixels of a test "
+        f"picture keep their class ({AGREEMENT:.2%} are needed)."
     )
     return "float32"
 

@@ -98,7 +98,11 @@ class TrainOptions(Options):
         help="Names of the classes, background first, with commas between; empty numbers them.",
     )
     width: int = Option(
-        16, label="Width", help="Channels of the first layer.", minimum=4, maximum=64
+        16,
+        label="Width",
+        help="Channels of the first layer, a multiple of 4.",
+        minimum=4,
+        maximum=64,
     )
     size: int = Option(
         256, label="Crop", help="Side of the training crops.", minimum=64, maximum=2048, unit="px"
@@ -194,6 +198,8 @@ class TrainOptions(Options):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.width % 4:
+            raise OptionError(f"width must be a multiple of 4; got {self.width}")
         if 0 < self.tile < MIN_TILE:
             raise OptionError(f"tile must be 0 or at least {MIN_TILE}; got {self.tile}")
         if not self.class_names.strip():
