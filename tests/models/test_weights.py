@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import functools
 import hashlib
 import http.server
 import os
@@ -16,14 +17,13 @@ import pytest
 import torch
 
 from napari_cvsuite.jobs.context import Cancelled, CancelToken, Context, use_context
-from napari_cvsuite.models import weights as module
+from napari_cvsuite.models import download as module
+from napari_cvsuite.models.bundles import export_bundle, import_bundle
 from napari_cvsuite.models.catalog import Catalogue, InputSpec, ModelCard, WeightFile, user_folder
 from napari_cvsuite.models.qtseg import build
 from napari_cvsuite.models.weights import (
     WeightsError,
-    export_bundle,
     fetch,
-    import_bundle,
     import_file,
     locate,
     read_state_dict,
@@ -196,6 +196,20 @@ def test_numpy_1_spelling_and_other_numpy_refused(tmp_path: Path) -> None:
     assert list(read_state_dict(path)) == ["w"]
     torch.save({"w": np.zeros(3)}, path)
     with pytest.raises(WeightsError, match="reconstruct"):
+        read_state_dict(path)
+
+
+@pytest.mark.parametrize(
+    "thing",
+    [functools.partial(print), Path("x"), torch.nn.Linear(1, 1), np.zeros(2), np.complex64(1)],
+    ids=lambda thing: type(thing).__name__,
+)
+def test_beside_numpy_numbers_nothing_is_unpickled(tmp_path: Path, thing: object) -> None:
+    path = tmp_path / "weight_last.pt"
+    torch.save({"state_dict_model": {"w": torch.ones(1)}, "best": np.float64(0.5)}, path)
+    assert list(read_state_dict(path)) == ["w"]
+    torch.save({"state_dict_model": {"w": torch.ones(1)}, "best": thing}, path)
+    with pytest.raises(WeightsError, match="was not opened, as it wants to run"):
         read_state_dict(path)
 
 

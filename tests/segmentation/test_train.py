@@ -9,7 +9,10 @@ import torch
 from PIL import Image as Picture
 
 from napari_cvsuite.jobs import Cancelled, Context, Progress
-from napari_cvsuite.models.weights import WeightsError
+from napari_cvsuite.jobs.options import OptionError
+from napari_cvsuite.models.catalog import Catalogue, ModelCard
+from napari_cvsuite.models.device import DeviceError
+from napari_cvsuite.models.weights import WeightsError, import_file
 from napari_cvsuite.segmentation.data import (
     IGNORE,
     CropDataset,
@@ -18,7 +21,9 @@ from napari_cvsuite.segmentation.data import (
     load_mask,
 )
 from napari_cvsuite.segmentation.options import TrainOptions
+from napari_cvsuite.segmentation.publish import publish
 from napari_cvsuite.segmentation.train import TrainInputs, run
+from napari_cvsuite.training.loop import RunFolderError
 
 
 @pytest.fixture
@@ -132,3 +137,99 @@ def test_training_goes_on_from_a_model_and_without_validation(data: Path, tmp_pa
     assert result.validated_on > 0
     with pytest.raises(WeightsError, match="choose the width"):
         run(TrainInputs(**folders, out=tmp_path / "c"), replace(three, width=8), Context())
+
+
+def test_a_run_draws_its_curve_and_can_be_imported(data: Path, home: Path) -> None:
+    options = _options(scale=2.0, size=64, class_names="background, disc")
+    result = run(_inputs(data, "my run"), options, Context())
+    folder = data / "my run"
+    with Picture.open(folder / "curve.png") as curve:
+        assert curve.format == "PNG" and curve.size == (768, 480)
+    assert not list(folder.glob("*.partial"))
+    assert result.model == folder / "model.safetensors"
+    card = ModelCard.from_json((folder / "model.json").read_text())
+    assert card.name == "my-run" and card.classes == ("background", "disc")
+    # A crop shows 32 pixels of the image, less than a tile needs beside its overlap of 2 x 32.
+    assert (card.input.tile, card.input.scale) == (96, 2.0)
+    assert card.metrics["val_dice"] == pytest.approx(result.best_score)
+    assert card.training["size"] == 64 and card.training["seed"] == 0
+    assert "images: 4 images for training, 1" in card.data
+    assert str(data) not in (folder / "model.json").read_text()
+    again = _options(epochs=1, start=str(folder / "best.pt"))
+    run(_inputs(data, "again"), again, Context())
+    assert str(data) not in (data / "again/model.json").read_text()
+    assert import_file(folder) == card == Catalogue().get("my-run")
+
+
+def test_other_weights_of_a_run_keep_its_scale(data: Path, tmp_path: Path, home: Path) -> None:
+    run(_inputs(data, "run"), _options(scale=2.0, tile=160, epochs=1), Context())
+    made = publish(data / "run/best.pt", tmp_path / "p", "pub", facts={"license": "MIT"})
+    card = ModelCard.from_json(made.read_text())
+    assert (card.input.tile, card.input.scale, card.license) == (160, 2.0, "MIT")
+    assert import_file(data / "run/best.pt", name="other").input == card.input
+    given = ModelCard.from_json(
+        publish(data / "run/best.pt", tmp_path / "p", "given", tile=128, scale=0.5).read_text()
+    )
+    assert (given.input.tile, given.input.scale) == (128, 0.5)
+
+
+def test_a_run_goes_on_with_another_number_of_threads_and_says_so(data: Path) -> None:
+    assert run(_inputs(data, "run"), _options(epochs=1), Context()).resumed == 0
+    before = torch.get_num_threads()
+    torch.set_num_threads(before + 1)
+    try:
+        result = run(_inputs(data, "run"), _options(epochs=2), Context())
+    finally:
+        torch.set_num_threads(before)
+    assert result.resumed == 1
+    lines = (data / "run/log.csv").read_text().splitlines()
+    assert [line.split(",")[0] for line in lines] == ["epoch", "1", "2"]
+    # The model is written for a run that lost it, too.
+    (data / "run/model.safetensors").unlink()
+    assert run(_inputs(data, "run"), _options(epochs=2), Context()).resumed == 2
+    card = ModelCard.from_json((data / "run/model.json").read_text())
+    assert card.metrics["val_dice"] == pytest.approx(result.best_score)
+    assert (data / "run/model.safetensors").stat().st_size == card.weights.size
+
+
+def test_a_folder_with_another_or_a_damaged_run_is_refused(data: Path) -> None:
+    run(_inputs(data, "run"), _options(epochs=1), Context())
+    with pytest.raises(RunFolderError, match="choose another folder"):
+        run(_inputs(data, "run"), _options(epochs=2, width=8), Context())
+    (data / "run/last.pt").write_bytes(b"cut")
+    with pytest.raises(RunFolderError, match="delete it"):
+        run(_inputs(data, "run"), _options(epochs=2), Context())
+
+
+@pytest.mark.parametrize("names", ["one", "a,a", "a,b,c", "a,"])
+def test_class_names_must_fit_the_classes(names: str) -> None:
+    with pytest.raises(OptionError, match="background,nucleus"):
+        TrainOptions(class_names=names)
+    assert TrainOptions(class_names=" background, nucleus ").classes == 2
+
+
+def test_several_devices_need_gpus_and_the_command_line(
+    data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(DeviceError, match="devices=1"):
+        run(_inputs(data, "run"), _options(devices=2), Context("cpu"))
+    monkeypatch.setattr("napari_cvsuite.segmentation.train.choose_device", lambda name: "cuda:0")
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    with pytest.raises(DeviceError, match="fewer devices"):
+        run(_inputs(data, "run"), _options(devices=2), Context("cuda:0"))
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    with pytest.raises(DeviceError, match="command line"):
+        run(_inputs(data, "run"), _options(devices=2), Context("cuda:0"))
+    assert not (data / "run").exists()
+
+
+def test_nothing_to_find_and_nothing_found_is_no_error(data: Path) -> None:
+    Picture.fromarray(np.zeros((64, 64), "u1")).save(data / "masks/4.png")
+    result = run(_inputs(data, "run"), _options(epochs=1), Context())
+    assert 0.0 <= result.best_score <= 1.0
+
+
+@pytest.mark.parametrize(("option", "value"), [("width", 6), ("tile", 64)])
+def test_sizes_that_no_network_has_are_refused_before_the_run(option: str, value: int) -> None:
+    with pytest.raises(OptionError, match=f"{option} must be"):
+        _options(**{option: value})

@@ -1,8 +1,23 @@
 from __future__ import annotations
 
-import pytest
+import os
+import subprocess
+import sys
+from pathlib import Path
 
-from napari_cvsuite.training.loop import learning_rate
+import pytest
+import torch
+from torch import nn
+
+from napari_cvsuite.jobs.context import Context
+from napari_cvsuite.training.loop import (
+    LoopOptions,
+    Outcome,
+    RunFolderError,
+    TrainingTask,
+    fit,
+    learning_rate,
+)
 
 
 def test_step_schedule_of_the_paper() -> None:
@@ -20,3 +35,98 @@ def test_cosine_warms_up_and_ends_near_zero() -> None:
     assert learning_rate("cosine", 99, 100, 1.0) < 0.02
     with pytest.raises(ValueError, match="cosine"):
         learning_rate("magic", 0, 1, 1.0)
+
+
+def _task(scores: list[float], kept: list[float]) -> TrainingTask:
+    torch.manual_seed(0)
+    given = iter(scores)
+    return TrainingTask(
+        network=nn.Linear(1, 1),
+        batches=lambda epoch, part, parts: [(torch.ones(2, 1), torch.zeros(2, 1))],
+        loss=nn.functional.mse_loss,
+        validate=lambda network: {"score": next(given)},
+        score_name="score",
+        keep=lambda network, metrics: kept.append(metrics["score"]),
+    )
+
+
+def _options(**changes: object) -> LoopOptions:
+    values: dict[str, object] = {
+        "epochs": 4,
+        "lr": 0.01,
+        "weight_decay": 0.0,
+        "schedule": "constant",
+        "ema": 0.0,
+        "validate_every": 1,
+        "patience": 0,
+        "seed": 0,
+    }
+    return LoopOptions(**{**values, **changes})  # type: ignore[arg-type]
+
+
+def test_the_best_weights_are_kept_and_patience_ends_the_run(tmp_path: Path) -> None:
+    kept: list[float] = []
+    task = _task([0.1, 0.5, 0.4, 0.3, 0.9], kept)
+    outcome = fit(task, _options(epochs=9, patience=2), tmp_path, Context())
+    assert outcome == Outcome(best=0.5, epochs=4, resumed=0)
+    assert kept == [0.1, 0.5]
+
+
+def test_a_full_disk_leaves_the_last_epoch_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fit(_task([0.1], []), _options(epochs=1), tmp_path, Context())
+    before = (tmp_path / "last.pt").read_bytes()
+
+    def full(state: object, path: Path) -> None:
+        path.write_bytes(b"half")
+        raise RuntimeError("PytorchStreamWriter failed writing file data/0")
+
+    monkeypatch.setattr(torch, "save", full)
+    with pytest.raises(RunFolderError, match="Free some space"):
+        fit(_task([0.2], []), _options(epochs=2), tmp_path, Context())
+    assert (tmp_path / "last.pt").read_bytes() == before
+    assert not list(tmp_path.glob("*.partial"))
+
+
+TWO_PROCESSES = """
+import sys
+from pathlib import Path
+import torch
+from torch import nn
+from napari_cvsuite.jobs.context import Context
+from napari_cvsuite.training.loop import LoopOptions, TrainingTask, fit
+
+def batches(epoch, part, parts):
+    # The gradient of the mean loss is that of both devices' batches together.
+    assert parts == 2
+    yield torch.full((1, 1), float(part + 1)), torch.zeros(1, 1)
+
+torch.manual_seed(0)
+network = nn.Linear(1, 1, bias=False)
+nn.init.constant_(network.weight, 1.0)
+task = TrainingTask(network, batches, lambda y, t: y.sum(), lambda n: {"score": 0.5}, "score")
+options = LoopOptions(2, 0.1, 0.0, "constant", 0.0, 1, 0, 0, devices=2)
+outcome = fit(task, options, Path(sys.argv[1]), Context("cpu"))
+assert outcome.best == 0.5, outcome
+# AdamW steps by the learning rate against a gradient of constant sign, whatever its size.
+assert abs(network.weight.item() - 0.8) < 1e-3, network.weight
+"""
+
+
+@pytest.mark.slow
+def test_two_devices_train_one_network(tmp_path: Path) -> None:
+    script = tmp_path / "two.py"
+    script.write_text(TWO_PROCESSES)
+    paths = os.pathsep.join(str(Path(path).absolute()) for path in sys.path)
+    done = subprocess.run(
+        [sys.executable, str(script), str(tmp_path / "run")],
+        env={**os.environ, "PYTHONPATH": paths, "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    # One of the two processes writes.
+    assert len((tmp_path / "run/log.csv").read_text().splitlines()) == 3

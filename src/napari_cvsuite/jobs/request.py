@@ -14,7 +14,7 @@ from napari_cvsuite.jobs import registry
 __all__ = ["VERSION", "InputReference", "Request", "RequestError"]
 
 VERSION = 1
-_KINDS = ("file", "layer", "array")
+_KINDS = ("file", "layer", "array", "text")
 
 
 class RequestError(ValueError):
@@ -23,16 +23,29 @@ class RequestError(ValueError):
 
 @dataclass(frozen=True)
 class InputReference:
-    """Where an input is found: a path, a layer's name, or a name given by the caller."""
+    """Where an input is found, and what it is for.
 
-    kind: Literal["file", "layer", "array"]
+    Parameters
+    ----------
+    kind : {"file", "layer", "array", "text"}
+        Whether `value` is a path, the name of a layer, a name given by the caller, or the input
+        itself.
+    value : str
+    role : str
+        What the job uses it for, where it takes several; such as ``"masks"``.
+    """
+
+    kind: Literal["file", "layer", "array", "text"]
     value: str
+    role: str = ""
 
     def __post_init__(self) -> None:
         if self.kind not in _KINDS:
             raise RequestError(f"input kind must be one of {', '.join(_KINDS)}; got {self.kind!r}")
-        if not isinstance(self.value, str):
-            raise RequestError(f"input value must be a text; put it in quotes: {self.value!r}")
+        for name in ("value", "role"):
+            text = getattr(self, name)
+            if not isinstance(text, str):
+                raise RequestError(f"input {name} must be a text; put it in quotes: {text!r}")
 
 
 @dataclass(frozen=True)
@@ -63,7 +76,7 @@ class Request:
             "version": self.version,
             "job": self.job,
             "options": {f.name: _swap(getattr(self.options, f.name), tuple, list) for f in fields},
-            "inputs": [{"kind": one.kind, "value": one.value} for one in self.inputs],
+            "inputs": [_reference(one) for one in self.inputs],
         }
 
     @classmethod
@@ -118,6 +131,11 @@ def _swap(value: Any, old: type[Any], new: type[Any]) -> Any:
     return value
 
 
+def _reference(one: InputReference) -> dict[str, str]:
+    written = {"kind": one.kind, "value": one.value}
+    return {**written, "role": one.role} if one.role else written
+
+
 def _options(options_class: type[Any], data: Any) -> Any:
     data = {} if data is None else data
     if not isinstance(data, dict):
@@ -137,6 +155,6 @@ def _inputs(data: Any) -> tuple[InputReference, ...]:
     if not isinstance(data, list):
         raise RequestError("inputs must be a list of mappings with kind and value")
     for one in data:
-        if not isinstance(one, dict) or set(one) != {"kind", "value"}:
-            raise RequestError(f"an input needs exactly kind and value; got {one!r}")
-    return tuple(InputReference(one["kind"], one["value"]) for one in data)
+        if not isinstance(one, dict) or set(one) - {"role"} != {"kind", "value"}:
+            raise RequestError(f"an input needs kind and value, and may have a role; got {one!r}")
+    return tuple(InputReference(**one) for one in data)

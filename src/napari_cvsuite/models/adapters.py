@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-import pickle
 import re
 import threading
 from collections.abc import Mapping
@@ -32,6 +31,8 @@ __all__ = [
 ]
 
 _NESTS = ("state_dict_model", "state_dict", "model_state_dict")
+USE = "Use a QTSeg checkpoint of the whole network, as training writes."
+AGAIN = "Copy or download it again."
 _SCALAR = np.float64(0).__reduce__()[0]
 # What pickles of numpy scalars name; numpy 1 and 2 spell the reconstructor differently.
 _NUMPY_GLOBALS: list[Any] = [
@@ -70,7 +71,8 @@ def build_qtseg(
     config = infer_qtseg_config(state, num_heads)
     if bridge is not None and bridge != config.bridge:
         raise WeightsError(
-            f"cfg.json states the bridge {bridge!r}, but the weights have {config.bridge!r}."
+            f"cfg.json states the bridge {bridge!r}, but the weights have {config.bridge!r}; "
+            "put the file of this checkpoint there, or take it away."
         )
     # On the meta device nothing is allocated and the user's random state is left alone.
     with torch.device("meta"):
@@ -86,7 +88,7 @@ def build_qtseg(
     if problems:
         more = f" and {len(problems) - 5} more" if len(problems) > 5 else ""
         raise WeightsError(
-            f"The file is not for the QTSeg architecture: {'; '.join(problems[:5])}{more}."
+            f"The file is not for the QTSeg architecture: {'; '.join(problems[:5])}{more}. {USE}"
         )
     # Copies, as tensors may be views of the mapped file, which Windows then keeps locked.
     owned = {k: state[k].to(v.dtype, copy=True) for k, v in expected.items()}
@@ -108,10 +110,10 @@ def infer_qtseg_config(state: Mapping[str, Tensor], num_heads: int = 8) -> QTSeg
     except KeyError as error:
         raise WeightsError(
             f"The file is not for the QTSeg architecture: missing {error.args[0]}; its first "
-            f"keys are {', '.join(list(state)[:5])}."
+            f"keys are {', '.join(list(state)[:5])}. {USE}"
         ) from error
     except (ValueError, IndexError) as error:
-        raise WeightsError(f"The file is not for the QTSeg architecture: {error}") from error
+        raise WeightsError(f"The file is not for the QTSeg architecture: {error}. {USE}") from error
 
 
 def _stated_bridge(path: Path) -> str | None:
@@ -121,7 +123,7 @@ def _stated_bridge(path: Path) -> str | None:
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise WeightsError(f"{path} cannot be read: {error}") from error
+        raise WeightsError(f"{path} cannot be read: {error}. {AGAIN}") from error
     tables = [data, *data.values()] if isinstance(data, dict) else []
     for table in tables:
         value = table.get("bridge") if isinstance(table, dict) else None
@@ -135,14 +137,14 @@ def _stated_bridge(path: Path) -> str | None:
 def read_tensors(path: Path) -> dict[str, Tensor]:
     """Implement :func:`napari_cvsuite.models.weights.read_state_dict`."""
     if not path.exists():
-        raise WeightsError(f"{path} does not exist.")
+        raise WeightsError(f"{path} does not exist; check the name and the folder.")
     if not path.is_file():
-        raise WeightsError(f"{path} is a folder, not a weight file.")
+        raise WeightsError(f"{path} is a folder; give the weight file in it.")
     try:
         with path.open("rb") as file:
             head = file.read(9)
         if not head:
-            raise WeightsError(f"{path} is empty.")
+            raise WeightsError(f"{path} is empty. {AGAIN}")
         if path.suffix == ".safetensors" or head[8:] == b"{":
             found: Any = safetensors_torch.load_file(path)
         else:
@@ -151,11 +153,11 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     except WeightsError:
         raise
     except safetensors.SafetensorError as error:
-        raise WeightsError(f"{path} is a damaged safetensors file: {error}") from error
+        raise WeightsError(f"{path} is a damaged safetensors file: {error}. {AGAIN}") from error
     except MemoryError as error:
-        raise WeightsError(f"{path} does not fit in memory.") from error
+        raise WeightsError(f"{path} does not fit in memory; close other programs.") from error
     except OSError as error:
-        raise WeightsError(f"{path} cannot be read: {error}") from error
+        raise WeightsError(f"{path} cannot be read: {error}. {AGAIN}") from error
     except Exception as error:  # A damaged pickle can make torch raise anything.
         raise _refusal(path, error) from error
     return _plain_state(path, found)
@@ -163,18 +165,18 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
 
 def _refusal(path: Path, error: Exception) -> WeightsError:
     text = str(error)
-    culprit = re.search(r"GLOBAL (\S+)|Unsupported (?:global|class|operand) (\S+)", text)
+    culprit = re.search(
+        r"(?:GLOBAL |Unsupported (?:global|class|operand) |but got <class ')([A-Za-z_][\w.]*)", text
+    )
     if "TorchScript" in text:
         reason = "it is a TorchScript program"
     elif culprit:
-        reason = f"it wants to run {culprit.group(1) or culprit.group(2)}"
-    elif isinstance(error, pickle.UnpicklingError) and "weights_only" in text.lower():
-        first = text.strip().splitlines()[-1] if "Unsupported" not in text else text
-        return WeightsError(f"{path} is damaged or not a checkpoint: {first[:200]}")
+        reason = f"it wants to run {culprit.group(1)}"
     else:
-        return WeightsError(
-            f"{path} is damaged or not a checkpoint: {type(error).__name__} {text[:200]}"
-        )
+        # torch wraps what went wrong in advice that is not for users.
+        stated = re.search(r"WeightsUnpickler error:\s*(\S.*)", text)
+        cause = stated.group(1) if stated else f"{type(error).__name__} {text}"
+        return WeightsError(f"{path} is damaged or not a checkpoint: {cause[:200]}. {AGAIN}")
     return WeightsError(
         f"{path} was not opened, as {reason}: loading it could execute any code. "
         "Ask its author for a safetensors file or a plain state dict (tensors only)."
@@ -185,7 +187,10 @@ def _plain_state(path: Path, found: Any) -> dict[str, Tensor]:
     if isinstance(found, Mapping):
         found = next((found[k] for k in _NESTS if isinstance(found.get(k), Mapping)), found)
     if not isinstance(found, Mapping) or not found:
-        raise WeightsError(f"{path} holds no state dict but {type(found).__name__}.")
+        raise WeightsError(
+            f"{path} holds no state dict but {type(found).__name__}. Save "
+            "model.state_dict() and use that."
+        )
     for key, value in found.items():
         if not isinstance(key, str) or not isinstance(value, Tensor):
             raise WeightsError(

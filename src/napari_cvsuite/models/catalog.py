@@ -136,6 +136,8 @@ class ModelCard:
         Provenance, for people.
     metrics : mapping of str to float
         Measured quality.
+    training : mapping
+        Options of the training run, for people.
     """
 
     name: str
@@ -151,6 +153,7 @@ class ModelCard:
     metrics: Mapping[str, float] = field(default_factory=dict, hash=False)
     data: str = ""
     url: str = ""
+    training: Mapping[str, Any] = field(default_factory=dict, hash=False)
 
     def __post_init__(self) -> None:
         _safe_name("name", self.name)
@@ -160,7 +163,7 @@ class ModelCard:
         object.__setattr__(self, "classes", _strings("classes", self.classes))
         if not self.classes:
             raise CardError("classes must name at least one class")
-        for key in ("options", "metrics"):
+        for key in ("options", "metrics", "training"):
             value = getattr(self, key)
             if not isinstance(value, Mapping) or not all(isinstance(k, str) for k in value):
                 raise CardError(f"{key} must be a table with text keys, got {value!r}")
@@ -271,14 +274,14 @@ def _checked(kind: type[Any], data: Any, where: str) -> dict[str, Any]:
     known = {f.name: f for f in fields(kind)}
     unknown = sorted(str(k) for k in data if k not in known)
     if unknown:
-        raise CardError(f"The {where} has unknown fields: {', '.join(unknown)}")
+        raise CardError(f"The {where} has unknown fields: {', '.join(unknown)}; remove them")
     missing = [
         name
         for name, f in known.items()
         if name not in data and f.default is MISSING and f.default_factory is MISSING
     ]
     if missing:
-        raise CardError(f"The {where} lacks fields: {', '.join(missing)}")
+        raise CardError(f"The {where} lacks fields: {', '.join(missing)}; add them")
     return dict(data)
 
 

@@ -76,7 +76,7 @@ def choose_device(name: str | None = "auto") -> str:
     wanted = "cuda:0" if name == "cuda" else name
     if wanted not in names:
         raise DeviceError(
-            f"The device {name!r} is not available here (available: {', '.join(names)})."
+            f"The device {name!r} is not available here; use auto, or one of {', '.join(names)}."
             + (" This PyTorch is built without CUDA." if _lacks_cuda(wanted) else "")
         )
     return wanted

@@ -20,6 +20,7 @@ from torch.nn import functional as F
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from napari_cvsuite.models import qtseg
+from napari_cvsuite.models.attention import Attention, DMABlock, DMABStage
 from napari_cvsuite.models.layers import Conv, ConvTranspose
 from napari_cvsuite.models.qtseg import STAGES, QTSeg, crop_to, pad_to_valid
 
@@ -116,7 +117,7 @@ def _heads(linear: nn.Linear, x: Tensor, heads: int) -> Tensor:
     return _cut(F.linear(x, linear.weight, linear.bias), -1, (heads, -1)).transpose(1, 2)
 
 
-def _queries(attention: qtseg.Attention, tokens: Tensor) -> Tensor:
+def _queries(attention: Attention, tokens: Tensor) -> Tensor:
     """Fold the key projection into the queries: ``B x heads*K x C``.
 
     The key bias adds the same amount to every score of a query: the softmax cancels it.
@@ -126,7 +127,7 @@ def _queries(attention: qtseg.Attention, tokens: Tensor) -> Tensor:
     return (q @ weight).flatten(1, 2) * q.shape[-1] ** -0.5
 
 
-def _finish(attention: qtseg.Attention, mixed: Tensor) -> Tensor:
+def _finish(attention: Attention, mixed: Tensor) -> Tensor:
     """Project pixels averaged per head and token (``B x heads*K x C``) to ``B x K x C``."""
     h, v = attention.num_heads, attention.v_proj
     per_head = _cut(mixed, 1, (h, -1)) @ _cut(v.weight, 0, (h, -1)).transpose(1, 2)
@@ -146,7 +147,7 @@ def _channel_mix(gamma: Tensor, y: Tensor) -> Tensor:
 
 
 def _block(
-    block: qtseg.DMABlock, tokens: Tensor, x: Tensor, position: Tensor, grid: tuple[int, int]
+    block: DMABlock, tokens: Tensor, x: Tensor, position: Tensor, grid: tuple[int, int]
 ) -> tuple[Tensor, Tensor]:
     """One dual-mix attention block on pixel rows ``B x hw x C``.
 
@@ -184,7 +185,7 @@ def _block(
 
 
 def _stage(
-    stage: qtseg.DMABStage,
+    stage: DMABStage,
     tokens: Tensor,
     x: Tensor,
     position: Tensor,
@@ -193,7 +194,7 @@ def _stage(
 ) -> tuple[Tensor, Tensor]:
     start = tokens
     for block in stage.layers:
-        assert isinstance(block, qtseg.DMABlock)
+        assert isinstance(block, DMABlock)
         check()
         tokens, x = _block(block, tokens, x, position, grid)
     attention = stage.final_attn_token_to_image

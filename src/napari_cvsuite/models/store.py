@@ -179,7 +179,7 @@ def _build_qtseg(card: ModelCard, state: Mapping[str, Tensor], form: str) -> nn.
         if option not in actual or actual[option] != stated:
             raise WeightsError(
                 f"The card of {card.name!r} states {option}={value!r}, but its weights are those "
-                f"of a network with {actual.get(option, 'no such option')!r}."
+                f"of a network with {actual.get(option, 'no such option')!r}; correct the card."
             )
     return fuse(model) if form == "fast" else model
 

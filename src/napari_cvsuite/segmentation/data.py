@@ -15,7 +15,15 @@ from scipy import ndimage
 from torch import Tensor
 from torch.nn import functional as F
 
-from napari_cvsuite.images import finite_range, minmax, read, to_three_channels
+from napari_cvsuite.images import (
+    Image,
+    ImageError,
+    finite_range,
+    minmax,
+    read,
+    to_three_channels,
+)
+from napari_cvsuite.images.readers import READERS
 
 __all__ = [
     "IGNORE",
@@ -26,6 +34,7 @@ __all__ = [
     "group_weights",
     "load_image",
     "load_mask",
+    "load_pair",
 ]
 
 IGNORE = -100
@@ -49,27 +58,44 @@ def find_pairs(images: Path, masks: Path, names: Sequence[str] | None = None) ->
     Parameters
     ----------
     images, masks : Path
-        Folders; masks without an image and images without a mask are left out.
+        Folders; masks without an image and images without a mask are left out, as are files
+        that are no images.
     names : sequence of str, optional
         Stems to use; default all.
 
     Raises
     ------
     ValueError
-        A folder is missing, or no pair was found, or a wanted name has none.
+        A folder is missing, or no pair was found, or a wanted name has none, or has two.
     """
     for folder in (images, masks):
         if not folder.is_dir():
             raise ValueError(f"{folder} is not a folder; give the folder with the files")
-    mask_of = {p.stem: p for p in sorted(masks.iterdir()) if p.is_file()}
-    image_of = {p.stem: p for p in sorted(images.iterdir()) if p.is_file()}
+    mask_of, image_of = _by_stem(masks), _by_stem(images)
     wanted = sorted(mask_of.keys() & image_of.keys()) if names is None else list(names)
     missing = [n for n in wanted if n not in mask_of or n not in image_of]
     if missing:
-        raise ValueError(f"no image and mask called {missing[0]!r} ({len(missing)} missing in all)")
+        raise ValueError(
+            f"no image and mask called {missing[0]!r} ({len(missing)} missing in all); "
+            "give names without suffix of files that lie in both folders"
+        )
     if not wanted:
-        raise ValueError(f"no file in {images} has a mask of the same name in {masks}")
+        raise ValueError(
+            f"no image in {images} has a mask of the same name in {masks}; name a.png's mask a.png"
+        )
     return [Pair(n, image_of[n], mask_of[n]) for n in wanted]
+
+
+def _by_stem(folder: Path) -> dict[str, Path]:
+    found: dict[str, Path] = {}
+    for path in sorted(folder.iterdir()):
+        if path.suffix.lower() not in READERS or path.name.startswith("."):
+            continue
+        if found.setdefault(path.stem, path) != path:
+            raise ValueError(
+                f"{folder} holds both {found[path.stem].name} and {path.name}; keep one of them"
+            )
+    return found
 
 
 def group_of(pairs: Sequence[Pair], table: Path, column: str) -> list[str]:
@@ -87,16 +113,19 @@ def group_of(pairs: Sequence[Pair], table: Path, column: str) -> list[str]:
     ValueError
         The column is missing, or a pair has no row.
     """
-    with table.open(newline="") as handle:
-        rows = list(csv.DictReader(handle))
+    try:
+        with table.open(newline="", encoding="utf-8-sig") as handle:
+            rows = list(csv.DictReader(handle))
+    except (OSError, UnicodeDecodeError) as error:
+        raise ValueError(f"{table} cannot be read ({error}); check its name and folder") from error
     if not rows or column not in rows[0]:
-        raise ValueError(f"{table} has no column {column!r}")
+        raise ValueError(f"{table} has no column {column!r}; write FILE.csv:column")
     first = next(iter(rows[0]))
     known = {Path(row[first]).stem: row[column] for row in rows}
     try:
         return [known[pair.name] for pair in pairs]
     except KeyError as error:
-        raise ValueError(f"{table} has no row for {error.args[0]!r}") from error
+        raise ValueError(f"{table} has no row for {error.args[0]!r}; add it") from error
 
 
 def group_weights(
@@ -117,38 +146,109 @@ def group_weights(
     return weights / weights.sum()
 
 
+def load_pair(pair: Pair, classes: int, ignore: int = -1) -> tuple[Array, NDArray[np.int64]]:
+    """Read an example; see :func:`load_image` and :func:`load_mask`.
+
+    Raises
+    ------
+    ValueError
+        Image and mask differ in size, or one of them cannot be used.
+    """
+    image, mask = load_image(pair.image), load_mask(pair.mask, classes, ignore)
+    if image.shape[:2] != mask.shape:
+        raise ValueError(
+            f"{pair.image.name} is {image.shape[:2]} pixels but its mask is {mask.shape}; "
+            "both must have the same height and width"
+        )
+    return image, mask
+
+
 def load_image(path: Path) -> Array:
-    """Read a 2D image as H x W x 3 float32 in [-1, 1] (min-max over the whole image)."""
-    image = read(path)
-    plane = to_three_channels(image.plane({axis: 0 for axis in image.stack_axes}))
+    """Read a 2D image as H x W x 3 float32 in [-1, 1] (min-max over the whole image).
+
+    Raises
+    ------
+    ImageError
+        The file cannot be read, or holds a stack or too many channels.
+    """
+    try:
+        plane = to_three_channels(_only_plane(read(path)))
+    except ImageError as error:
+        raise _named(path, error) from error
     return minmax(plane, *finite_range(plane))
 
 
 def load_mask(path: Path, classes: int, ignore: int = -1) -> NDArray[np.int64]:
     """Read a mask as H x W int64 class indices.
 
-    For two classes any value above half of the maximum is foreground (so 0/1 and 0/255 both
-    work); for more, values are the classes themselves and `ignore` becomes :data:`IGNORE`.
+    Two classes may be written as 0 and any other value, such as 1 or 255; where compression or
+    scaling left values in between, those above half of the largest are foreground. For more
+    classes, values are the classes themselves. `ignore` becomes :data:`IGNORE`.
 
     Raises
     ------
+    ImageError
+        The file cannot be read, or holds a stack, several channels or fractions.
     ValueError
         A value lies outside ``0 .. classes - 1``.
     """
-    image = read(path)
-    data = np.asarray(image.plane({axis: 0 for axis in image.stack_axes}))
-    mask = (data[..., 0] if data.ndim == 3 else data).astype(np.int64)
+    try:
+        mask = _indices(_only_plane(read(path)))
+    except ImageError as error:
+        raise _named(path, error) from error
     void = mask == ignore
-    if classes == 2:
-        top = int(mask.max(initial=0))
-        mask = (2 * mask > top).astype(np.int64) if top else mask
-    mask[void] = IGNORE
-    if mask.max(initial=0) >= classes or (mask[~void].min(initial=0)) < 0:
+    counted = mask[~void]
+    if counted.min(initial=0) < 0:
+        raise ValueError(f"{path.name} holds negative classes; save the mask with 0 and above")
+    if classes == 2 and counted.size:
+        mask = (2 * mask > _foreground(counted, path)).astype(np.int64)
+    elif counted.max(initial=0) >= classes:
         raise ValueError(
-            f"{path.name} holds class {int(mask.max())}, but only 0 to {classes - 1} are allowed; "
-            "raise the number of classes or remap the mask"
+            f"{path.name} holds class {int(counted.max())}, but only 0 to {classes - 1} are "
+            "allowed; raise the number of classes or remap the mask"
         )
+    mask[void] = IGNORE
     return mask
+
+
+def _named(path: Path, error: ImageError) -> ImageError:
+    text = str(error)
+    return ImageError(text if path.name in text else f"{path.name}: {text}")
+
+
+def _only_plane(image: Image) -> NDArray[np.generic]:
+    """Return the plane of a 2D image; one of many must not stand for all of them in silence."""
+    if image.n_planes > 1:
+        raise ImageError(
+            f"it is a stack of {image.n_planes} planes (axes {image.axes}), but training takes "
+            "2D images; save each plane as a file of its own"
+        )
+    return image.plane({axis: 0 for axis in image.stack_axes})
+
+
+def _indices(plane: NDArray[np.generic]) -> NDArray[np.int64]:
+    if plane.ndim == 3:
+        colours = plane[..., :-1] if plane.shape[-1] in (2, 4) else plane
+        if (colours != colours[..., :1]).any():
+            raise ImageError("the mask is coloured; save it as gray values, one for each class")
+        plane = colours[..., 0]
+    values = plane.astype(np.float64)
+    if not np.isfinite(values).all() or (values != np.rint(values)).any():
+        raise ImageError("the mask holds fractions or NaN; save it as whole numbers")
+    return values.astype(np.int64)
+
+
+def _foreground(values: NDArray[np.int64], path: Path) -> int:
+    """Return the value that stands for the foreground of a mask of two classes; 1 if none does."""
+    top = max(int(values.max()), 1)
+    marked = values[values > 0.1 * top]
+    gray = top >= 100 and np.mean(marked >= 0.9 * top) > 0.5
+    if len(np.unique(values[values > 0])) > 1 and not gray:
+        raise ValueError(
+            f"{path.name} holds class values up to {top}, but only two classes are allowed; raise "
+            "the number of classes, or remap the mask to 0 and 1"
+        )
+    return top
 
 
 class CropDataset:

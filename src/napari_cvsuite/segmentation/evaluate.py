@@ -14,7 +14,7 @@ from napari_cvsuite.jobs.context import Context
 from napari_cvsuite.models.catalog import Catalogue
 from napari_cvsuite.models.device import choose_device
 from napari_cvsuite.models.store import default_store
-from napari_cvsuite.segmentation.data import find_pairs, group_of, load_image, load_mask
+from napari_cvsuite.segmentation.data import find_pairs, group_of, load_pair
 from napari_cvsuite.segmentation.metrics import bootstrap_interval, image_metrics
 from napari_cvsuite.segmentation.plane import predict_probabilities
 
@@ -73,10 +73,10 @@ def evaluate(inputs: EvaluateInputs, model: str, context: Context) -> dict[str, 
     with default_store().lease(card, device, "float32") as network, torch.inference_mode():
         for number, pair in enumerate(pairs):
             context.progress(number, len(pairs), f"measuring on {pair.name}")
-            truth = load_mask(pair.mask, classes, inputs.ignore)
+            image, truth = load_pair(pair, classes, inputs.ignore)
             predicted = predict_probabilities(
                 network,
-                load_image(pair.image),
+                image,
                 card.input.tile,
                 device=device,
                 check=context.check,

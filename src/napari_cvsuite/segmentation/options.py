@@ -8,7 +8,10 @@ from dataclasses import dataclass
 from napari_cvsuite.jobs.options import Option, OptionError, Options
 from napari_cvsuite.jobs.registry import JobSpec
 
-__all__ = ["JOBS", "PredictOptions", "TrainOptions"]
+__all__ = ["JOBS", "MIN_TILE", "PredictOptions", "TrainOptions"]
+
+MIN_TILE = 96
+"""Smallest tile of a trained model in pixels: three times the usual overlap."""
 
 _CHANNELS = re.compile(r"(\d{1,5}( *, *\d{1,5}){0,2})?", re.ASCII)
 
@@ -113,8 +116,17 @@ class TrainOptions(Options):
     classes: int = Option(
         2, label="Classes", help="Number of classes with background.", minimum=2, maximum=255
     )
+    class_names: str = Option(
+        "",
+        label="Class names",
+        help="Names of the classes, background first, with commas between; empty numbers them.",
+    )
     width: int = Option(
-        16, label="Width", help="Channels of the first layer.", minimum=4, maximum=64
+        16,
+        label="Width",
+        help="Channels of the first layer, a multiple of 4.",
+        minimum=4,
+        maximum=64,
     )
     size: int = Option(
         256, label="Crop", help="Side of the training crops.", minimum=64, maximum=2048, unit="px"
@@ -199,6 +211,29 @@ class TrainOptions(Options):
         help="Number format of the forward pass.",
         choices=("float32", "bfloat16"),
     )
+    devices: int = Option(
+        1,
+        label="Devices",
+        help="Number of CUDA GPUs; more than one on the command line only.",
+        minimum=1,
+        maximum=64,
+        advanced=True,
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.width % 4:
+            raise OptionError(f"width must be a multiple of 4; got {self.width}")
+        if 0 < self.tile < MIN_TILE:
+            raise OptionError(f"tile must be 0 or at least {MIN_TILE}; got {self.tile}")
+        if not self.class_names.strip():
+            return
+        names = [name.strip() for name in self.class_names.split(",")]
+        if len(names) != self.classes or len(set(names)) != len(names) or "" in names:
+            raise OptionError(
+                f"class_names must be {self.classes} different names with commas between, such as "
+                f"'background,nucleus'; got {self.class_names!r}"
+            )
 
 
 JOBS = {

@@ -3,33 +3,98 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from torch import Tensor
+
 from napari_cvsuite.models.adapters import infer_qtseg_config
-from napari_cvsuite.models.catalog import ModelCard
-from napari_cvsuite.models.weights import read_state_dict, write_safetensors
+from napari_cvsuite.models.catalog import CardError, ModelCard
+from napari_cvsuite.models.files import into
+from napari_cvsuite.models.weights import card_beside, read_state_dict, write_safetensors
 
-__all__ = ["publish"]
+__all__ = ["publish", "read_facts", "write_model"]
+
+DEFAULT_TILE = 256
+FACTS = ("classes", "license", "description", "data", "citation", "metrics", "training", "url")
 
 
-def publish(weights: Path, folder: Path, name: str, tile: int, facts: Mapping[str, Any]) -> Path:
+def write_model(
+    state: Mapping[str, Tensor], path: Path, name: str, facts: Mapping[str, Any]
+) -> ModelCard:
+    """Write a half-precision weight file and, beside it, its card.
+
+    Parameters
+    ----------
+    state : mapping of str to Tensor
+        State dict of a QTSeg network.
+    path : Path
+        The weight file, ending in ``.safetensors``; the card ends in ``.json``.
+    name : str
+        Name of the model.
+    facts : mapping
+        The fields of the card that do not show in the weights: ``classes``, ``license`` and
+        ``input`` at least.
+
+    Raises
+    ------
+    WeightsError
+        The files cannot be written.
+    CardError
+        A fact is missing, unknown or of the wrong form.
+    """
+    config = infer_qtseg_config(state)
+    write_safetensors(state, path, metadata={"name": name})
+    content = path.read_bytes()
+    card = ModelCard.from_dict(
+        {
+            "task": "segmentation",
+            "architecture": "qtseg",
+            "options": config.to_dict(),
+            **facts,
+            "name": name,
+            "weights": {
+                "filename": f"{name}.safetensors",
+                "sha256": hashlib.sha256(content).hexdigest(),
+                "size": len(content),
+            },
+        }
+    )
+    with into(path.with_suffix(".json")) as temporary:
+        temporary.write_text(card.to_json(), encoding="utf-8")
+    return card
+
+
+def publish(
+    weights: Path,
+    folder: Path,
+    name: str,
+    tile: int = 0,
+    facts: Mapping[str, Any] | None = None,
+    scale: float = 0.0,
+) -> Path:
     """Write ``NAME.safetensors`` (half precision) and ``NAME.json`` into `folder`.
+
+    What is not given is taken from the card that a training run writes beside its weights.
 
     Parameters
     ----------
     weights : Path
         State dict of a QTSeg network, such as the ``best.pt`` of a run.
     folder : Path
-        Where both files go; ``NAPARI_CVSUITE_HOME/models`` makes the model known at once.
+        Where both files go, made if needed; ``NAPARI_CVSUITE_HOME/models`` makes the model known
+        at once.
     name : str
         Name of the model.
     tile : int
-        Side of the crops it was trained on, in pixels.
-    facts : mapping
+        Side of the tiles in pixels of the image; 0 takes that of the run, else 256.
+    facts : mapping, optional
         The rest of the card: ``classes``, ``license``, ``description``, ``data``, ``citation``
         and ``metrics``.
+    scale : float
+        Pixels that the network sees for each pixel of the image; 0 takes that of the run, else 1.
 
     Returns
     -------
@@ -44,24 +109,35 @@ def publish(weights: Path, folder: Path, name: str, tile: int, facts: Mapping[st
         A fact is missing, unknown or of the wrong form.
     """
     state = read_state_dict(weights)
-    config = infer_qtseg_config(state)
-    path = write_safetensors(state, folder / f"{name}.safetensors", metadata={"name": name})
-    content = path.read_bytes()
-    card = ModelCard.from_dict(
+    beside = card_beside(weights)
+    of_run = beside.to_dict() if isinstance(beside, ModelCard) else dict(beside or {})
+    stated = of_run.get("input", {"mode": "native", "tile": DEFAULT_TILE})
+    chosen = {"tile": tile, "scale": scale}
+    card = write_model(
+        state,
+        folder / f"{name}.safetensors",
+        name,
         {
-            **facts,
-            "name": name,
-            "task": "segmentation",
-            "architecture": "qtseg",
-            "options": config.to_dict(),
-            "input": {"mode": "native", "tile": tile},
-            "weights": {
-                "filename": path.name,
-                "sha256": hashlib.sha256(content).hexdigest(),
-                "size": len(content),
-            },
-        }
+            **{key: of_run[key] for key in FACTS if key in of_run},
+            **(facts or {}),
+            "input": {**stated, **{key: value for key, value in chosen.items() if value}},
+        },
     )
-    target = folder / f"{name}.json"
-    target.write_text(card.to_json() + "\n", encoding="utf-8")
-    return target
+    return folder / f"{card.name}.json"
+
+
+def read_facts(path: Path) -> dict[str, Any]:
+    """Read the facts of a model from a JSON file.
+
+    Raises
+    ------
+    CardError
+        The file cannot be read or holds no table.
+    """
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise CardError(f"{path} cannot be read ({error}); give a JSON file of facts") from error
+    if not isinstance(found, dict):
+        raise CardError(f'{path} must hold a table of facts such as {{"license": "MIT"}}')
+    return found

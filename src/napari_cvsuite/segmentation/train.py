@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import functools
+import math
 import re
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,8 +17,11 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from napari_cvsuite.jobs.context import Context
+from napari_cvsuite.jobs.options import OptionError
+from napari_cvsuite.jobs.request import InputReference, RequestError
 from napari_cvsuite.models.adapters import build_qtseg
 from napari_cvsuite.models.catalog import Catalogue
+from napari_cvsuite.models.device import DeviceError, choose_device
 from napari_cvsuite.models.qtseg import QTSeg, QTSegConfig
 from napari_cvsuite.models.weights import WeightsError, locate, read_state_dict
 from napari_cvsuite.segmentation import losses
@@ -23,17 +30,18 @@ from napari_cvsuite.segmentation.data import (
     Pair,
     find_pairs,
     group_weights,
-    load_image,
-    load_mask,
+    load_pair,
 )
 from napari_cvsuite.segmentation.metrics import image_metrics
-from napari_cvsuite.segmentation.options import TrainOptions
+from napari_cvsuite.segmentation.options import MIN_TILE, TrainOptions
 from napari_cvsuite.segmentation.plane import predict_classes
+from napari_cvsuite.segmentation.publish import write_model
 from napari_cvsuite.training.loop import LoopOptions, TrainingTask, fit
 
 __all__ = ["TrainInputs", "TrainResult", "run"]
 
 Mask = NDArray[np.int64]
+MODEL = "model.safetensors"
 _CLASS_KEY = re.compile(r"^mask_decoder\.(mask_tokens|MLP_s\d)\.")
 
 
@@ -62,15 +70,59 @@ class TrainInputs:
     groups: Path | None = None
     group_column: str = "kind"
 
+    def references(self) -> tuple[InputReference, ...]:
+        """Return the inputs of a request that asks for this training."""
+        files = {"images": self.images, "masks": self.masks, "out": self.out, "groups": self.groups}
+        return (
+            *(InputReference("file", str(path), role) for role, path in files.items() if path),
+            InputReference("text", self.group_column, "group_column"),
+            *(InputReference("text", name, "validation") for name in self.validation),
+        )
+
+    @classmethod
+    def from_references(cls, references: Sequence[InputReference]) -> TrainInputs:
+        """Rebuild from :meth:`references`; raises :class:`RequestError`."""
+        found: dict[str, list[str]] = {}
+        for one in references:
+            found.setdefault(one.role, []).append(one.value)
+        validation = tuple(found.pop("validation", []))
+        needed = {"images", "masks", "out"}
+        optional = {"groups", "group_column"}
+        single = all(len(values) == 1 for values in found.values())
+        if not needed <= set(found) <= needed | optional or not single:
+            raise RequestError(
+                f"a training needs one input of each role {', '.join(sorted(needed))}, may have "
+                f"{', '.join(sorted(optional))} and validation; got {', '.join(sorted(found))}"
+            )
+        paths = {role: Path(found[role][0]) for role in sorted(needed | {"groups"} & set(found))}
+        column = {role: found[role][0] for role in ("group_column",) if role in found}
+        return cls(**paths, **column, validation=validation)  # type: ignore[arg-type]
+
 
 @dataclass(frozen=True)
 class TrainResult:
-    """Outcome of a run."""
+    """Outcome of a run.
+
+    Parameters
+    ----------
+    folder : Path
+        Folder of the run.
+    best_score : float
+        Validation Dice of the weights kept; minus infinity without validation.
+    trained_on, validated_on : int
+        Numbers of images.
+    model : Path, optional
+        The weight file to use, with its card beside it.
+    resumed : int
+        Epochs that were on disk when the run started; 0 for a new one.
+    """
 
     folder: Path
     best_score: float
     trained_on: int
     validated_on: int
+    model: Path | None = None
+    resumed: int = 0
 
 
 def _split(inputs: TrainInputs) -> tuple[list[Pair], list[Pair]]:
@@ -80,7 +132,9 @@ def _split(inputs: TrainInputs) -> tuple[list[Pair], list[Pair]]:
     chosen = set(inputs.validation) or {pair.name for pair in pairs[::5]}
     unknown = chosen - {pair.name for pair in pairs}
     if unknown:
-        raise ValueError(f"validation image {sorted(unknown)[0]!r} is not in {inputs.images}")
+        raise ValueError(
+            f"validation image {sorted(unknown)[0]!r} is not in {inputs.images}; correct the names"
+        )
     train = [pair for pair in pairs if pair.name not in chosen]
     if not train:
         raise ValueError("every image is a validation image; leave some to train on")
@@ -88,7 +142,12 @@ def _split(inputs: TrainInputs) -> tuple[list[Pair], list[Pair]]:
 
 
 def _batches(
-    dataset: CropDataset, weights: NDArray[np.float64] | None, options: TrainOptions, epoch: int
+    dataset: CropDataset,
+    weights: NDArray[np.float64] | None,
+    options: TrainOptions,
+    epoch: int,
+    part: int,
+    parts: int,
 ) -> Iterator[tuple[Tensor, Tensor]]:
     count = len(dataset)
     rng = np.random.default_rng((options.seed, epoch))
@@ -98,7 +157,14 @@ def _batches(
             for _ in range(options.crops)
         ]
     )
-    for start in range(0, max(len(order) - options.batch + 1, 1), options.batch):
+    starts = range(0, max(len(order) - options.batch + 1, 1), options.batch)
+    if len(starts) < parts:
+        raise OptionError(
+            f"an epoch has {len(starts)} batches for {parts} devices; "
+            "use more crops or fewer devices"
+        )
+    # Every device takes as many steps as the others, since they wait for each other.
+    for start in starts[part : len(starts) // parts * parts : parts]:
         crops = [
             dataset.crop(epoch, start + i, int(index))
             for i, index in enumerate(order[start : start + options.batch])
@@ -115,13 +181,7 @@ def _load(
     images, masks = [], []
     for done, pair in enumerate(pairs):
         context.progress(done, len(pairs), f"reading {what} images")
-        image = load_image(pair.image)
-        mask = load_mask(pair.mask, options.classes, options.ignore)
-        if image.shape[:2] != mask.shape:
-            raise ValueError(
-                f"{pair.image.name} is {image.shape[:2]} pixels but its mask is {mask.shape}; "
-                "both must have the same height and width"
-            )
+        image, mask = load_pair(pair, options.classes, options.ignore)
         images.append(image)
         masks.append(mask)
     return images, masks
@@ -150,6 +210,11 @@ def _network(options: TrainOptions) -> QTSeg:
     return network
 
 
+def _tile(options: TrainOptions) -> int:
+    """Return the side of the tiles: the area of a crop, if that leaves room beside the overlap."""
+    return options.tile or max(MIN_TILE, round(options.size / options.scale))
+
+
 def _validate(
     model: nn.Module,
     examples: Sequence[tuple[NDArray[np.float32], Mask]],
@@ -160,30 +225,82 @@ def _validate(
     rows = []
     for image, truth in examples:
         context.check()
-        tile = options.tile or round(options.size / options.scale)
-        predicted = predict_classes(model, image, tile, context.check, options.scale)
+        predicted = predict_classes(model, image, _tile(options), context.check, options.scale)
         rows.append(image_metrics(predicted, truth, options.classes))
     means = {key: np.array([row[key] for row in rows]) for key in rows[0]}
-    return {f"val_{key}": float(np.nanmean(v)) for key, v in means.items() if not _all_nan(v)}
+    known = {f"val_{key}": float(np.nanmean(v)) for key, v in means.items() if not _all_nan(v)}
+    # Nothing to find in any image, and nothing found.
+    return {"val_dice": 1.0, **known}
 
 
 def _all_nan(values: NDArray[np.float64]) -> bool:
     return bool(np.isnan(values).all())
 
 
+def _check_devices(options: TrainOptions, device: str) -> None:
+    """Refuse several devices where the program cannot be started once for each."""
+    if options.devices == 1:
+        return
+    if not device.startswith("cuda"):
+        raise DeviceError(
+            f"devices={options.devices} needs CUDA GPUs, but this run is on {device}; use devices=1"
+        )
+    there = torch.cuda.device_count()
+    if options.devices > there:
+        raise DeviceError(f"there are {there} GPUs, not {options.devices}; ask for fewer devices")
+    if sys.argv[1:2] != ["train"]:
+        raise DeviceError(
+            "several devices are for the command line: run napari-cvsuite train segment --devices "
+            f"{options.devices}, or use devices=1 here"
+        )
+
+
+def _facts(inputs: TrainInputs, options: TrainOptions, counts: tuple[int, int]) -> dict[str, Any]:
+    """Return what the card of the trained model says besides its metrics."""
+    names = [name.strip() for name in options.class_names.split(",") if name.strip()]
+    return {
+        "classes": names or ["background", *(f"class {i}" for i in range(1, options.classes))],
+        "license": "not stated",
+        "description": f"Trained on {inputs.images.resolve().name}.",
+        "data": f"{inputs.images.resolve().name}: {counts[0]} images for training, {counts[1]} for "
+        "validation and choice of the epoch.",
+        "input": {"mode": "native", "tile": _tile(options), "scale": options.scale},
+        # Cards travel, so they name no folder of this machine.
+        "training": {**asdict(options), "start": Path(options.start).name},
+    }
+
+
+def _keep(
+    folder: Path, facts: Mapping[str, Any], network: nn.Module, metrics: Mapping[str, float]
+) -> None:
+    """Write the model beside the run, ready to be imported."""
+    stem = re.sub(r"[^A-Za-z0-9._+-]+", "-", folder.resolve().name).strip("-._+") or "model"
+    finite = {key: value for key, value in metrics.items() if math.isfinite(value)}
+    write_model(network.state_dict(), folder / MODEL, stem[:100], {**facts, "metrics": finite})
+
+
 def run(inputs: TrainInputs, options: TrainOptions, context: Context) -> TrainResult:
     """Train and validate; see :func:`napari_cvsuite.training.loop.fit` for the files written.
+
+    ``model.safetensors`` and its card ``model.json`` are written beside them at every best
+    validation, so that the model can be imported.
 
     Raises
     ------
     ValueError
         Images and masks do not match, or masks hold more classes than asked for.
+    DeviceError
+        The device is not on this machine, or several are asked for where that cannot be.
+    RunFolderError
+        The folder of the run cannot be written, or holds a damaged or another run.
     Cancelled
         The context was cancelled; running again with the same folder goes on.
     """
+    device = choose_device(context.device)
+    _check_devices(options, device)
     train, validation = _split(inputs)
     images, masks = _load(train, options, context, "training")
-    val_images, val_masks = _load(validation, options, context, "validation")
+    examples = list(zip(*_load(validation, options, context, "validation"), strict=True))
     weights = (
         group_weights(train, inputs.groups, inputs.group_column, options.balance)
         if inputs.groups
@@ -195,17 +312,27 @@ def run(inputs: TrainInputs, options: TrainOptions, context: Context) -> TrainRe
     dataset = CropDataset(
         images, masks, options.size, options.scale_range, options.seed, options.scale
     )
-
-    def validate(model: nn.Module) -> Mapping[str, float]:
-        return _validate(model, list(zip(val_images, val_masks, strict=True)), options, context)
-
+    facts = _facts(inputs, options, (len(train), len(validation)))
     fields = {k: v for k, v in asdict(options).items() if k in LoopOptions.__annotations__}
     task = TrainingTask(
         network=network,
-        batches=lambda epoch: _batches(dataset, weights, options, epoch),
+        batches=functools.partial(_batches, dataset, weights, options),
         loss=lambda output, target: criterion(output[0].float(), target),
-        validate=validate,
+        validate=lambda model: _validate(model, examples, options, context),
         score_name="val_dice" if validation else "",
+        keep=functools.partial(_keep, inputs.out, facts),
     )
-    best = fit(task, LoopOptions(**fields), inputs.out, context)
-    return TrainResult(inputs.out, best, len(train), len(validation))
+    outcome = fit(task, LoopOptions(**fields), inputs.out, context, device)
+    model = inputs.out / MODEL
+    best = inputs.out / "best.pt"
+    if best.exists() and not model.exists():
+        network.load_state_dict(read_state_dict(best))
+        _keep(inputs.out, facts, network, {task.score_name: outcome.best} if validation else {})
+    return TrainResult(
+        inputs.out,
+        outcome.best,
+        len(train),
+        len(validation),
+        model if model.exists() else None,
+        outcome.resumed,
+    )

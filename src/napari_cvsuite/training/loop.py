@@ -9,7 +9,8 @@ from __future__ import annotations
 import csv
 import math
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,10 +21,15 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from napari_cvsuite.jobs.context import Context
+from napari_cvsuite.training.curve import draw_curve
 
-__all__ = ["LoopOptions", "TrainingTask", "fit", "learning_rate"]
+__all__ = ["LoopOptions", "Outcome", "RunFolderError", "TrainingTask", "fit", "learning_rate"]
 
 Batch = tuple[Tensor, Tensor]
+
+
+class RunFolderError(RuntimeError):
+    """The folder of a run cannot be written, or holds a damaged or another run."""
 
 
 @dataclass(frozen=True)
@@ -39,6 +45,7 @@ class LoopOptions:
     patience: int
     seed: int
     precision: str = "float32"
+    devices: int = 1
 
 
 @dataclass(frozen=True)
@@ -49,20 +56,43 @@ class TrainingTask:
     ----------
     network : nn.Module
     batches : callable
-        Epoch -> iterable of (input, target); a function of the epoch alone, so runs can resume.
+        (epoch, part, parts) -> iterable of (input, target): the share of one of `parts` devices,
+        equally long for all; a function of its arguments alone, so runs can resume.
     loss : callable
         (output, target) -> scalar.
     validate : callable
         Network in eval mode -> metrics; ``score_name`` among them, larger is better.
     score_name : str
         Empty when there is nothing to validate on: then the last weights are the best.
+    keep : callable, optional
+        (network, metrics) -> None, called with the best weights so far.
     """
 
     network: nn.Module
-    batches: Callable[[int], Iterable[Batch]]
+    batches: Callable[[int, int, int], Iterable[Batch]]
     loss: Callable[[Any, Tensor], Tensor]
     validate: Callable[[nn.Module], Mapping[str, float]]
     score_name: str
+    keep: Callable[[nn.Module, Mapping[str, float]], None] | None = None
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a run.
+
+    Parameters
+    ----------
+    best : float
+        Best validation score; minus infinity without validation.
+    epochs : int
+        Epochs finished in all.
+    resumed : int
+        Epochs that were on disk at the start.
+    """
+
+    best: float
+    epochs: int
+    resumed: int
 
 
 def learning_rate(schedule: str, epoch: int, epochs: int, base: float) -> float:
@@ -94,11 +124,18 @@ class _Run:
 
     def __init__(self, task: TrainingTask, options: LoopOptions, device: str) -> None:
         kind, _, index = device.partition(":")
+        devices: int | list[int] = options.devices
+        if kind == "cuda" and options.devices == 1:
+            devices = [int(index or 0)]
         self.fabric = Fabric(
             accelerator={"cuda": "cuda", "mps": "mps"}.get(kind, "cpu"),
-            devices=[int(index or 0)] if kind == "cuda" else 1,
+            devices=devices,
+            strategy="ddp" if options.devices > 1 else "auto",
             precision="bf16-mixed" if options.precision == "bfloat16" else "32-true",
         )
+        if options.devices > 1:
+            # Starts this program again for every further device.
+            self.fabric.launch()
         optimiser = torch.optim.AdamW(
             task.network.parameters(), lr=options.lr, weight_decay=options.weight_decay
         )
@@ -138,11 +175,17 @@ class _Run:
         torch.set_rng_state(state["torch_rng"])
 
 
-def fit(task: TrainingTask, options: LoopOptions, folder: Path, context: Context) -> float:
+def fit(
+    task: TrainingTask,
+    options: LoopOptions,
+    folder: Path,
+    context: Context,
+    device: str | None = None,
+) -> Outcome:
     """Train until the last epoch or until validation stops gaining.
 
     Writes ``last.pt`` (everything, after each epoch), ``best.pt`` (weights of the best
-    validation) and ``log.csv`` into `folder`; a folder with ``last.pt`` is resumed.
+    validation), ``log.csv`` and ``curve.png`` into `folder`; a folder with ``last.pt`` is resumed.
 
     Parameters
     ----------
@@ -151,36 +194,62 @@ def fit(task: TrainingTask, options: LoopOptions, folder: Path, context: Context
     folder : Path
         Made if needed.
     context : Context
-        Progress, cancellation and pause points; its device is used.
+        Progress, cancellation and pause points.
+    device : str, optional
+        Default that of the context.
 
     Returns
     -------
-    float
-        Best validation score.
+    Outcome
 
     Raises
     ------
     Cancelled
         The context was cancelled; the last finished epoch is on disk.
+    RunFolderError
+        The folder cannot be written, or what it holds does not fit.
+    FloatingPointError
+        The loss is no longer finite.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    with _writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(options.seed)
-    run = _Run(task, options, context.device)
+    run = _Run(task, options, device or context.device)
     last = folder / "last.pt"
     if last.exists():
-        run.restore(torch.load(last, map_location="cpu", weights_only=True))
+        _resume(run, last)
         context.log.info("resumed after epoch %d", run.epoch)
+    resumed = run.epoch
     while run.epoch < options.epochs and not (options.patience and run.stale >= options.patience):
         started = time.monotonic()
         row = _train_epoch(task, options, run, context)
         run.epoch += 1
-        if run.epoch % options.validate_every == 0 or run.epoch == options.epochs:
+        validated = run.epoch % options.validate_every == 0 or run.epoch == options.epochs
+        if validated:
             row |= _validate(task, run, folder)
         row["seconds"] = time.monotonic() - started
-        _append(folder / "log.csv", row)
-        _save(run.state(), last)
+        if run.fabric.global_rank == 0:
+            _record(task, run, row, folder, validated)
         context.log.info("%s", {k: round(v, 5) for k, v in row.items()})
-    return run.best
+    return Outcome(run.best, run.epoch, resumed)
+
+
+def _resume(run: _Run, last: Path) -> None:
+    try:
+        state = torch.load(last, map_location="cpu", weights_only=True)
+    # A damaged file can make torch raise anything.
+    except Exception as error:
+        raise RunFolderError(
+            f"{last} is damaged ({type(error).__name__}); delete it to start anew, or choose "
+            "another folder"
+        ) from error
+    try:
+        run.restore(state)
+    except (RuntimeError, KeyError, ValueError, TypeError) as error:
+        raise RunFolderError(
+            f"{last.parent} holds a run of another network or with other settings; choose another "
+            f"folder, or the options of that run ({str(error).splitlines()[0]})"
+        ) from error
 
 
 def _train_epoch(
@@ -191,7 +260,7 @@ def _train_epoch(
         group["lr"] = rate
     run.model.train()
     losses: list[float] = []
-    for inputs, target in task.batches(run.epoch):
+    for inputs, target in task.batches(run.epoch, run.fabric.global_rank, run.fabric.world_size):
         context.pause_point()
         output = run.model(inputs.to(run.fabric.device))
         loss = task.loss(output, target.to(run.fabric.device))
@@ -212,37 +281,75 @@ def _train_epoch(
 
 
 def _validate(task: TrainingTask, run: _Run, folder: Path) -> dict[str, float]:
+    """Measure on the first device, and keep the weights if they are the best so far."""
     network = run.evaluated.eval()
-    if not task.score_name:
-        _save(network.state_dict(), folder / "best.pt")
-        return {}
-    with torch.inference_mode():
-        metrics = dict(task.validate(network))
-    score = metrics[task.score_name]
-    if score > run.best:
-        run.best, run.stale = score, 0
-        _save(network.state_dict(), folder / "best.pt")
-    else:
+    first = run.fabric.global_rank == 0
+    metrics: dict[str, float] = {}
+    if first and task.score_name:
+        with torch.inference_mode():
+            metrics = dict(task.validate(network))
+    metrics = run.fabric.broadcast(metrics)
+    score = metrics.get(task.score_name, math.inf)
+    if score <= run.best and task.score_name:
         run.stale += 1
+        return metrics
+    if task.score_name:
+        run.best, run.stale = score, 0
+    if first:
+        _save(network.state_dict(), folder / "best.pt")
+        if task.keep is not None:
+            task.keep(network, metrics)
     return metrics
+
+
+def _record(
+    task: TrainingTask, run: _Run, row: Mapping[str, float], folder: Path, validated: bool
+) -> None:
+    with _writing(folder):
+        rows = _append(folder / "log.csv", row)
+        if validated:
+            draw_curve(rows, task.score_name, folder / "curve.png")
+    _save(run.state(), folder / "last.pt")
+
+
+@contextmanager
+def _writing(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise RunFolderError(
+            f"Cannot write to {folder}: {error.strerror or error}. Free some space there or choose "
+            "another folder; the same command goes on after the last finished epoch."
+        ) from error
 
 
 def _save(state: Mapping[str, Any], path: Path) -> None:
     """Write so that a kill in the middle leaves the previous file whole."""
     partial = path.with_suffix(".partial")
-    torch.save(state, partial)
-    partial.replace(path)
+    with _writing(path.parent):
+        try:
+            torch.save(state, partial)
+            partial.replace(path)
+        except RuntimeError as error:  # How torch reports a full disk.
+            raise OSError(str(error)) from error
+        finally:
+            partial.unlink(missing_ok=True)
 
 
-def _append(path: Path, row: Mapping[str, float]) -> None:
-    """Add a row to a CSV file; columns that come later are added to the header."""
+def _append(path: Path, row: Mapping[str, float]) -> list[dict[str, str]]:
+    """Add a row to a CSV file, and return all; columns that come later extend the header."""
     rows: list[dict[str, str]] = []
     if path.exists():
         with path.open(newline="") as handle:
             rows = list(csv.DictReader(handle))
+    # What was logged after the checkpoint that a run resumes from is done again.
+    rows = [each for each in rows if float(each["epoch"]) < row["epoch"]]
     rows.append({key: f"{value:.6g}" for key, value in row.items()})
     columns = list(dict.fromkeys(key for each in rows for key in each))
-    with path.open("w", newline="") as handle:
+    partial = path.with_suffix(".partial")
+    with partial.open("w", newline="") as handle:
         writer = csv.DictWriter(handle, columns)
         writer.writeheader()
         writer.writerows(rows)
+    partial.replace(path)
+    return rows

@@ -1,0 +1,65 @@
+"""The command line: one command a job.
+
+``common`` holds what commands share, ``tasks`` those that compute, ``models`` those that look
+after models.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Annotated
+
+# Before torch is imported anywhere: a thread that waits must not burn a core.
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+
+import typer
+
+from napari_cvsuite import __version__
+from napari_cvsuite.cli import models, tasks
+from napari_cvsuite.cli.common import with_options
+from napari_cvsuite.jobs import Cancelled
+
+__all__ = ["app", "main", "with_options"]
+
+app = typer.Typer(
+    help="Segment medical and microscopy images with networks on your own machine.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+app.add_typer(tasks.train_app, name="train")
+app.add_typer(tasks.evaluate_app, name="evaluate")
+app.add_typer(models.models_app, name="models")
+app.command("segment")(tasks.segment)
+app.command("demo")(tasks.demo)
+app.command("doctor")(tasks.doctor)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"napari-cvsuite {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """Segment medical and microscopy images with networks on your own machine."""
+
+
+def main() -> None:
+    """Run the command line; errors a user can mend are one line, exit code 1; Ctrl-C is 130."""
+    try:
+        app()
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except Cancelled:
+        typer.echo("napari-cvsuite: stopped", err=True)
+        sys.exit(130)
+    except (ValueError, LookupError, OSError, RuntimeError, FloatingPointError) as error:
+        typer.echo(f"napari-cvsuite: {error}", err=True)
+        sys.exit(1)

@@ -1,0 +1,169 @@
+"""Commands that compute: segment, train, evaluate, demo, doctor."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from napari_cvsuite.cli.common import compute, names_in, table_column, with_options
+from napari_cvsuite.segmentation.options import PredictOptions, TrainOptions
+
+__all__ = ["demo", "doctor", "evaluate_app", "evaluate_segment", "segment", "train_app"]
+
+train_app = typer.Typer(help="Train a network on your own images.", no_args_is_help=True)
+evaluate_app = typer.Typer(help="Measure a model on images with known answers.")
+
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda:0, mps.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
+
+
+@train_app.callback()
+def _train() -> None:
+    """Train a network on your own images."""
+
+
+@evaluate_app.callback()
+def _evaluate() -> None:
+    """Measure a model on images with known answers."""
+
+
+@train_app.command("segment")
+@with_options(TrainOptions)
+def train_segment(
+    images: Annotated[Path, typer.Option(help="Folder of images.")],
+    masks: Annotated[Path, typer.Option(help="Folder of masks with the same file names.")],
+    out: Annotated[Path, typer.Option(help="Folder of the run; an unfinished one is resumed.")],
+    options: TrainOptions,
+    validation: Annotated[
+        str, typer.Option(help="Names for validation: a text file, or FILE.json:key.key.")
+    ] = "",
+    groups: Annotated[
+        str, typer.Option(help="FILE.csv:column whose rare values are shown more often.")
+    ] = "",
+    device: Device = "auto",
+    as_json: AsJson = False,
+) -> None:
+    """Train QTSeg on a folder of images and a folder of masks."""
+    from napari_cvsuite.segmentation.train import TrainInputs, run
+
+    table, column = table_column(groups)
+    inputs = TrainInputs(images, masks, out, names_in(validation), table, column)
+    result = compute(
+        lambda context: run(inputs, options, context), device, "training", "train", as_json
+    )
+    if int(os.environ.get("LOCAL_RANK", "0")):
+        return  # Started by the first process for a further GPU; one of them reports.
+    facts = {
+        "folder": str(result.folder),
+        "model": None if result.model is None else str(result.model),
+        "validation_dice": result.best_score if result.validated_on else None,
+        "trained_on": result.trained_on,
+        "validated_on": result.validated_on,
+        "resumed": result.resumed,
+    }
+    if as_json:
+        typer.echo(json.dumps(facts))
+        return
+    measured = f"validation Dice {result.best_score:.4f}" if result.validated_on else "trained"
+    typer.echo(f"{measured}; use it with: napari-cvsuite models import {result.model}")
+
+
+@with_options(PredictOptions)
+def segment(
+    inputs: Annotated[list[Path], typer.Argument(help="Images: PNG, JPEG, TIFF, .npy, zarr.")],
+    out: Annotated[Path, typer.Option(help="Folder for the results.")],
+    options: PredictOptions,
+    device: Device = "auto",
+    probabilities: Annotated[
+        bool, typer.Option(help="Write STEM.prob.tif with the class probabilities, too.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Segment images: writes STEM.labels.tif, STEM.objects.csv and summary.json."""
+    from napari_cvsuite.segmentation.files import segment_files
+
+    summary = compute(
+        lambda context: segment_files(inputs, out, options, context, probabilities),
+        device,
+        name="segment",
+        quiet=as_json,
+    )
+    if as_json:
+        typer.echo(json.dumps(summary))
+    else:
+        for row in summary["inputs"]:
+            typer.echo(f"{row['input']}: {row.get('error') or str(row['objects']) + ' objects'}")
+    if summary["failed"]:
+        raise typer.Exit(1)
+
+
+def demo(
+    out: Annotated[Path, typer.Option(help="Folder for the results.")] = Path("demo-output"),
+    model: Annotated[str, typer.Option(help="Model to use.")] = "qtseg-nuclei",
+    device: Device = "cpu",
+) -> None:
+    """Segment the stained tissue that comes with scikit-image and write a picture of it."""
+    from napari_cvsuite.segmentation.demo import run_demo
+
+    picture, summary = compute(
+        lambda context: run_demo(out, model, context), device, "interactive", "demo"
+    )
+    row = summary["inputs"][0]
+    typer.echo(f"{row['objects']} nuclei in {row['seconds']} s; see {picture}")
+
+
+@evaluate_app.command("segment")
+def evaluate_segment(
+    images: Annotated[Path, typer.Option(help="Folder of images.")],
+    masks: Annotated[Path, typer.Option(help="Folder of masks with the same file names.")],
+    model: Annotated[str, typer.Option(help="Name of the model.")],
+    names: Annotated[
+        str, typer.Option(help="Names to use: a text file, or FILE.json:key.key.")
+    ] = "",
+    groups: Annotated[str, typer.Option(help="FILE.csv:column to report for each value.")] = "",
+    ignore: Annotated[int, typer.Option(help="Mask value that does not count.")] = -1,
+    device: Device = "auto",
+    as_json: AsJson = False,
+) -> None:
+    """Report plain Dice per image at original resolution, with its interval."""
+    from napari_cvsuite.segmentation.evaluate import EvaluateInputs, evaluate
+
+    table, column = table_column(groups)
+    inputs = EvaluateInputs(images, masks, names_in(names), table, column, ignore)
+    result = compute(
+        lambda context: evaluate(inputs, model, context), device, name="evaluate", quiet=as_json
+    )
+    if as_json:
+        typer.echo(json.dumps(result))
+        return
+    for group, row in result.items():
+        interval = f"[{row['low']:.4f}, {row['high']:.4f}]"
+        typer.echo(f"{group:24} Dice {row['dice']:.4f} {interval} n = {row['n']}")
+
+
+def doctor(
+    out: Annotated[
+        Path, typer.Option(help="Folder for results, whose free space is checked.")
+    ] = Path(),
+    offline: Annotated[bool, typer.Option(help="Do not try the network.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Check the installation and say what to do about problems; exit code 1 if it is unusable."""
+    from dataclasses import asdict
+
+    from napari_cvsuite.doctor import examine
+
+    findings = examine(out, offline)
+    if as_json:
+        typer.echo(json.dumps([asdict(finding) for finding in findings]))
+    else:
+        for finding in findings:
+            typer.echo(f"{'ok ' if finding.ok else '!! '} {finding.name:16} {finding.found}")
+            if finding.advice:
+                typer.echo(f"    {'':16} {finding.advice}")
+    if any(not finding.ok and finding.needed for finding in findings):
+        raise typer.Exit(1)
