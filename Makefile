@@ -1,7 +1,8 @@
 # Every target does its own set-up in .venv.
-.PHONY: setup test test-all test-large demo lint clean
+.PHONY: setup test test-all test-large demo screenshots lint clean
 
 PY := .venv/bin/python
+PY5 := .venv-pyqt5/bin/python
 # One thread fewer than the cores, and no spinning, so that a busy machine stays usable.
 export OMP_WAIT_POLICY := passive
 
@@ -16,11 +17,14 @@ lint: setup
 	$(PY) -m mypy
 	.venv/bin/lint-imports
 
+# The docks are tested on both Qt bindings, in an environment each.
 test: lint
 	$(PY) -m pytest -m "not slow and not large"
+	$(PY5) -m pytest -m "not slow and not large" tests/widgets
 
 test-all: lint
 	$(PY) -m pytest -m "not large"
+	$(PY5) -m pytest -m "not large" tests/widgets
 
 # A quarter of an hour on one core and 4 GB in the folder for temporary files.
 test-large: setup
@@ -29,5 +33,8 @@ test-large: setup
 demo: setup
 	.venv/bin/napari-cvsuite demo --out demo-output
 
+screenshots: setup
+	$(PY) docs/make_screenshots.py
+
 clean:
-	rm -rf .venv dist build demo-output
+	rm -rf .venv .venv-pyqt5 dist build demo-output

@@ -196,7 +196,7 @@ ARRAYS = [
     _array("1D", np.zeros(9, "u1"), _every(("ImageError", "axes"))),
     _array("dask", da.from_array(PLANE.astype("u2"), chunks=16), NO_FILE),
     _array("multiscale", [PLANE.astype("u1"), PLANE[::2, ::2].astype("u1")],
-           {"predict": ("ImageError", "level")}),
+           NO_FILE),
 ]  # fmt: skip
 
 
@@ -311,10 +311,6 @@ SURROUNDINGS = [
          _every(("ValueError", "raise the number"), ON_PAIRS)),
 ]  # fmt: skip
 
-KNOWN: dict[tuple[str, str], str] = {
-    ("multiscale", "predict"): "Image.from_array does not know a list of levels",
-}
-"""Cells that do not pass yet, and why."""
 # Training takes seconds; the other jobs read these types by the same code.
 SLOW = {(f"dtype {kind}", "train") for kind in DTYPES if kind not in ("?", "i8", "u2", "f2")}
 
@@ -322,10 +318,7 @@ SLOW = {(f"dtype {kind}", "train") for kind in DTYPES if kind not in ("?", "i8",
 def _cells() -> Iterator[Any]:
     for case in (*ARRAYS, *SURROUNDINGS):
         for job, expected in case.expected.items():
-            why = KNOWN.get((case.name, job))
-            marks = [pytest.mark.xfail(strict=True, reason=why)] if why else []
-            if (case.name, job) in SLOW:
-                marks.append(pytest.mark.slow)
+            marks = [pytest.mark.slow] if (case.name, job) in SLOW else []
             yield pytest.param(case, job, expected, id=f"{case.name}-{job}", marks=marks)
 
 

@@ -8,9 +8,9 @@ import shutil
 import sys
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from napari.viewer import Viewer
@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from napari_cvsuite.widgets.segment import SegmentDock
 
 __all__ = [
-    "DEMOS",
     "BindingError",
     "demo",
     "has_display",
@@ -34,34 +33,6 @@ _VIRTUAL = "NAPARI_CVSUITE_VIRTUAL_SCREEN"
 
 class BindingError(RuntimeError):
     """No Qt binding is installed; the message says how to get one."""
-
-
-@dataclass(frozen=True)
-class Demo:
-    """An image that ships with scikit-image, and how to segment it.
-
-    Parameters
-    ----------
-    file : str
-        In the folder ``skimage/data``.
-    model : str
-    options : dict
-        Fields of :class:`napari_cvsuite.segmentation.options.PredictOptions`.
-    """
-
-    file: str
-    model: str
-    options: dict[str, Any]
-
-
-DEMOS = {
-    # The membranes of this tissue are stained brown; the nuclei show in the other stain alone.
-    "nuclei": Demo(
-        "ihc.png",
-        "qtseg-nuclei",
-        {"stain": "hematoxylin", "objects": "watershed", "min_size": 30},
-    ),
-}
 
 
 def need_binding() -> None:
@@ -219,7 +190,7 @@ def demo(name: str = "nuclei", screenshot: Path | None = None, timeout: float = 
     Parameters
     ----------
     name : str
-        One of :data:`DEMOS`.
+        One of :data:`napari_cvsuite.segmentation.demo.DEMOS`.
     screenshot : Path, optional
         PNG file to write; then the window closes.
     timeout : float
@@ -239,13 +210,13 @@ def demo(name: str = "nuclei", screenshot: Path | None = None, timeout: float = 
     """
     need_binding()
     import napari
-    import skimage
+
+    from napari_cvsuite.segmentation.demo import DEMOS
 
     chosen = DEMOS[name]
-    source = Path(skimage.__file__).parent / "data" / chosen.file
-    viewer, dock = _open([source])
-    dock.model.choose(chosen.model)
-    dock.form.set_values(chosen.options)
+    viewer, dock = _open([chosen.path])
+    dock.model.choose(chosen.options.model)
+    dock.form.set_values(asdict(chosen.options))
     errors: list[Exception] = []
     dock.runner.failed.connect(errors.append)
     dock.run()

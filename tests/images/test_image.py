@@ -79,3 +79,9 @@ def test_from_a_multiscale_rgb_layer() -> None:
     assert (image.axes, image.data.shape) == ("yxc", (16, 16, 3))
     assert image.scale == (0.5, 0.5, 1.0)
     assert image.units == ("micrometer", "micrometer", "")
+
+
+def test_multiscale_takes_the_finest_level_and_planes_make_a_stack() -> None:
+    levels = [np.zeros((40, 60)), np.zeros((20, 30))]
+    assert Image.from_array(levels).data is levels[0]
+    assert Image.from_array([np.zeros((20, 30))] * 2).data.shape == (2, 20, 30)

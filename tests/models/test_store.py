@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import math
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -11,7 +12,12 @@ from torch import nn
 
 from napari_cvsuite.models.catalog import InputSpec, ModelCard, WeightFile
 from napari_cvsuite.models.qtseg import QTSeg, build
-from napari_cvsuite.models.store import ModelStore, build_model, default_store
+from napari_cvsuite.models.store import (
+    ModelStore,
+    ShiftedDecision,
+    build_model,
+    default_store,
+)
 from napari_cvsuite.models.weights import WeightsError, import_file
 
 SIZE = 4 * 100
@@ -133,3 +139,18 @@ def test_builds_qtseg(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(WeightsError, match="Unknown architecture"):
         build_model(card("a"), "fast")
     assert default_store() is default_store()
+
+
+def test_threshold_becomes_one_half() -> None:
+    class Constant(nn.Module):
+        def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+            # Foreground probability 0.7 for two planes and for a single one.
+            logit = torch.full_like(x[:, :1], math.log(0.7 / 0.3))
+            planes = torch.cat([torch.zeros_like(logit), logit], dim=1)
+            return (planes if x.shape[1] == 2 else logit), x
+
+    shifted = ShiftedDecision(Constant(), 0.7)
+    two, _ = shifted(torch.zeros(1, 2, 4, 4))
+    assert torch.allclose(two.softmax(dim=1)[:, 1], torch.tensor(0.5))
+    one, _ = shifted(torch.zeros(1, 1, 4, 4))
+    assert torch.allclose(one.sigmoid(), torch.tensor(0.5))

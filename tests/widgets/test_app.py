@@ -85,12 +85,9 @@ def test_docks_are_in_place(make_napari_viewer: Any, monkeypatch: pytest.MonkeyP
 
 
 def test_demo_images_and_models_ship_with_the_package() -> None:
-    import skimage
-
     from napari_cvsuite.models.catalog import builtin_folder
-    from napari_cvsuite.segmentation.options import PredictOptions
+    from napari_cvsuite.segmentation.demo import DEMOS
 
-    for demo in app.DEMOS.values():
-        assert (Path(skimage.__file__).parent / "data" / demo.file).is_file()
-        assert (builtin_folder() / f"{demo.model}.safetensors").is_file()
-        PredictOptions(model=demo.model, **demo.options)
+    for demo in DEMOS.values():
+        assert demo.path.is_file()
+        assert (builtin_folder() / f"{demo.options.model}.safetensors").is_file()

@@ -1,7 +1,7 @@
 """The command line: one command a job.
 
 ``common`` holds what commands share, ``tasks`` those that compute, ``models`` those that look
-after models.
+after models, ``window`` those that open one.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 import typer
 
 from napari_cvsuite import __version__
-from napari_cvsuite.cli import models, tasks
+from napari_cvsuite.cli import models, tasks, window
 from napari_cvsuite.cli.common import with_options
 from napari_cvsuite.jobs import Cancelled
 
@@ -24,7 +24,6 @@ __all__ = ["app", "main", "with_options"]
 
 app = typer.Typer(
     help="Segment medical and microscopy images with networks on your own machine.",
-    no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
 )
@@ -32,7 +31,8 @@ app.add_typer(tasks.train_app, name="train")
 app.add_typer(tasks.evaluate_app, name="evaluate")
 app.add_typer(models.models_app, name="models")
 app.command("segment")(tasks.segment)
-app.command("demo")(tasks.demo)
+app.command("open")(window.open_app)
+app.command("demo")(window.demo)
 app.command("doctor")(tasks.doctor)
 
 
@@ -42,13 +42,19 @@ def _version(wanted: bool) -> None:
         raise typer.Exit
 
 
-@app.callback()
+@app.callback(invoke_without_command=True)
 def _root(
+    context: typer.Context,
     version: Annotated[
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
     ] = False,
 ) -> None:
-    """Segment medical and microscopy images with networks on your own machine."""
+    """Segment medical and microscopy images with networks on your own machine.
+
+    Without a command the desktop app opens.
+    """
+    if context.invoked_subcommand is None:
+        window.open_app()
 
 
 def main() -> None:

@@ -1,4 +1,4 @@
-"""Commands that compute: segment, train, evaluate, demo, doctor."""
+"""Commands that compute: segment, train, evaluate, doctor."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import typer
 from napari_cvsuite.cli.common import compute, names_in, table_column, with_options
 from napari_cvsuite.segmentation.options import PredictOptions, TrainOptions
 
-__all__ = ["demo", "doctor", "evaluate_app", "evaluate_segment", "segment", "train_app"]
+__all__ = ["doctor", "evaluate_app", "evaluate_segment", "segment", "train_app"]
 
 train_app = typer.Typer(help="Train a network on your own images.", no_args_is_help=True)
 evaluate_app = typer.Typer(help="Measure a model on images with known answers.")
@@ -99,21 +99,6 @@ def segment(
             typer.echo(f"{row['input']}: {row.get('error') or str(row['objects']) + ' objects'}")
     if summary["failed"]:
         raise typer.Exit(1)
-
-
-def demo(
-    out: Annotated[Path, typer.Option(help="Folder for the results.")] = Path("demo-output"),
-    model: Annotated[str, typer.Option(help="Model to use.")] = "qtseg-nuclei",
-    device: Device = "cpu",
-) -> None:
-    """Segment the stained tissue that comes with scikit-image and write a picture of it."""
-    from napari_cvsuite.segmentation.demo import run_demo
-
-    picture, summary = compute(
-        lambda context: run_demo(out, model, context), device, "interactive", "demo"
-    )
-    row = summary["inputs"][0]
-    typer.echo(f"{row['objects']} nuclei in {row['seconds']} s; see {picture}")
 
 
 @evaluate_app.command("segment")

@@ -82,11 +82,15 @@ class Image:
     ) -> Image:
         """Wrap an array; without `axes` they are guessed from its shape.
 
+        Of a multiscale image, a list of arrays from fine to coarse, the finest is taken.
+
         Raises
         ------
         ImageError
             The array has a shape or type that cannot be an image.
         """
+        if _is_multiscale(array):
+            array = array[0]
         if not hasattr(array, "shape") or not hasattr(array, "dtype"):
             array = np.asarray(array)
         guess = axes or _guess_axes(tuple(array.shape), np.dtype(array.dtype), rgb)
@@ -161,6 +165,14 @@ class Image:
         if "c" in self.axes and self.axes.index("c") < self.axes.index("y"):
             plane = np.moveaxis(plane, 0, -1)
         return plane if channels is None or plane.ndim == 2 else plane[..., list(channels)]
+
+
+def _is_multiscale(array: Any) -> bool:
+    """Return whether `array` is a list of images that become smaller; not a list of planes."""
+    if not isinstance(array, (list, tuple)) or len(array) < 2:
+        return False
+    sizes = [int(np.prod(one.shape)) for one in array if hasattr(one, "shape")]
+    return len(sizes) == len(array) and sizes == sorted(set(sizes), reverse=True)
 
 
 def _guess_axes(shape: tuple[int, ...], dtype: np.dtype[Any], rgb: bool | None) -> str:

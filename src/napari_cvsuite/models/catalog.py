@@ -138,6 +138,9 @@ class ModelCard:
         Measured quality.
     training : mapping
         Options of the training run, for people.
+    threshold : float
+        Raw probability of the foreground, of two classes, from which a pixel is foreground.
+        Probabilities are shifted (in logits) so that it becomes one half for every door.
     """
 
     name: str
@@ -154,9 +157,13 @@ class ModelCard:
     data: str = ""
     url: str = ""
     training: Mapping[str, Any] = field(default_factory=dict, hash=False)
+    threshold: float = 0.5
 
     def __post_init__(self) -> None:
         _safe_name("name", self.name)
+        _share("threshold", self.threshold)
+        if self.threshold != 0.5 and len(self.classes) > 2:
+            raise CardError("threshold is for two classes; leave it out")
         for key in ("task", "architecture", "license", "citation", "description", "data", "url"):
             if not isinstance(getattr(self, key), str):
                 raise CardError(f"{key} must be text, got {getattr(self, key)!r}")
@@ -293,6 +300,12 @@ def _one_of(where: str, value: object, allowed: tuple[str, ...]) -> None:
 def _whole(where: str, value: object, least: int) -> None:
     if not isinstance(value, int) or isinstance(value, bool) or value < least:
         raise CardError(f"{where} must be a whole number of at least {least}, got {value!r}")
+
+
+def _share(where: str, value: object) -> None:
+    plain = isinstance(value, (int, float)) and not isinstance(value, bool)
+    if not plain or not 0.0 < value < 1.0:  # type: ignore[operator]
+        raise CardError(f"{where} must be a number between 0 and 1, got {value!r}")
 
 
 def _safe_name(where: str, value: object) -> None:

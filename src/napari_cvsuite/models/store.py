@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
@@ -18,7 +19,14 @@ from napari_cvsuite.jobs.context import Cancelled, current_context
 from napari_cvsuite.models.catalog import ModelCard
 from napari_cvsuite.models.weights import WeightsError, locate, read_state_dict
 
-__all__ = ["BUILDERS", "Key", "ModelStore", "build_model", "default_store"]
+__all__ = [
+    "BUILDERS",
+    "Key",
+    "ModelStore",
+    "ShiftedDecision",
+    "build_model",
+    "default_store",
+]
 
 Builder = Callable[[ModelCard, Mapping[str, Tensor], str], nn.Module]
 FORMS = ("fast", "plain")
@@ -181,7 +189,31 @@ def _build_qtseg(card: ModelCard, state: Mapping[str, Tensor], form: str) -> nn.
                 f"The card of {card.name!r} states {option}={value!r}, but its weights are those "
                 f"of a network with {actual.get(option, 'no such option')!r}; correct the card."
             )
-    return fuse(model) if form == "fast" else model
+    made = fuse(model) if form == "fast" else model
+    return made if card.threshold == 0.5 else ShiftedDecision(made, card.threshold)
+
+
+class ShiftedDecision(nn.Module):
+    """A network of two classes whose decision lies at another probability than one half.
+
+    Parameters
+    ----------
+    network : nn.Module
+        Returns (logits, embedding).
+    threshold : float
+        Raw foreground probability that becomes one half.
+    """
+
+    def __init__(self, network: nn.Module, threshold: float) -> None:
+        super().__init__()
+        self.network = network
+        self.shift = math.log(threshold / (1 - threshold))
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the logits, the foreground's lowered by the logit of the threshold."""
+        logits, embedding = self.network(x)
+        foreground = logits[:, -1:] - self.shift
+        return torch.cat([logits[:, :-1], foreground], dim=1), embedding
 
 
 BUILDERS: dict[str, Builder] = {"qtseg": _build_qtseg}

@@ -266,6 +266,8 @@ class CropDataset:
     scale : float
         Pixels of a crop for each pixel of the image. Below 1 the images are shrunk once, by
         averaging, so that crops do not alias.
+    augment : float
+        Strength of the changes of intensity and colour, from 0 (none) to 1.
     """
 
     def __init__(
@@ -276,7 +278,9 @@ class CropDataset:
         scale_range: float = 1.5,
         seed: int = 0,
         scale: float = 1.0,
+        augment: float = 1.0,
     ) -> None:
+        self.augment = augment
         self.size, self.scale_range, self.seed = size, scale_range, seed
         self._zoom = max(scale, 1.0)
         self._images = [_planes(image, min(scale, 1.0), "area") for image in images]
@@ -294,7 +298,7 @@ class CropDataset:
         grid = self._grid((mask.shape[2], mask.shape[3]), rng)
         planes = _sample(image, grid, "bilinear")[0].permute(1, 2, 0).numpy()
         label = _sample(mask, grid, "nearest")[0, 0].to(torch.int64).numpy()
-        return np.ascontiguousarray(_intensity(planes, rng).transpose(2, 0, 1)), label
+        return np.ascontiguousarray(_intensity(planes, rng, self.augment).transpose(2, 0, 1)), label
 
     def _grid(self, shape: tuple[int, int], rng: np.random.Generator) -> Tensor:
         """Return where each pixel of a crop lies in the image: 1 x size x size x (x, y)."""
@@ -332,21 +336,23 @@ def _sample(planes: Tensor, grid: Tensor, mode: str) -> Tensor:
     return F.grid_sample(planes, grid, mode=mode, padding_mode="reflection", align_corners=False)
 
 
-def _intensity(image: Array, rng: np.random.Generator) -> Array:
+def _intensity(image: Array, rng: np.random.Generator, strength: float) -> Array:
     """Contrast, brightness, gamma, inversion, grey, blur and noise, each now and then."""
-    if rng.random() < 0.1:
+    if rng.random() < 0.1 * strength:
         image = -image
-    if rng.random() < 0.2:
+    if rng.random() < 0.2 * strength:
         image = np.repeat(image.mean(axis=-1, keepdims=True), image.shape[-1], axis=-1)
-    elif rng.random() < 0.2:
+    elif rng.random() < 0.2 * strength:
         image = image[..., rng.permutation(image.shape[-1])]
     if rng.random() < 0.4:
-        image = 2 * np.clip((image + 1) / 2, 0, 1) ** np.exp(rng.uniform(-0.6, 0.6)) - 1
+        gamma = np.exp(strength * rng.uniform(-0.6, 0.6))
+        image = 2 * np.clip((image + 1) / 2, 0, 1) ** gamma - 1
     if rng.random() < 0.4:
-        image = image * rng.uniform(0.5, 1.5) + rng.uniform(-0.2, 0.2)
-    if rng.random() < 0.15:
+        contrast, brightness = rng.uniform(-0.5, 0.5), rng.uniform(-0.2, 0.2)
+        image = image * (1 + strength * contrast) + strength * brightness
+    if rng.random() < 0.15 * strength:
         image = ndimage.gaussian_filter(image, (rng.uniform(0.3, 1.2),) * 2 + (0,))
-    if rng.random() < 0.25:
+    if rng.random() < 0.25 * strength:
         noise = rng.normal(0, rng.uniform(0.005, 0.06), image.shape)
         image = image + noise.astype(np.float32)
     return np.clip(image, -1, 1).astype(np.float32)

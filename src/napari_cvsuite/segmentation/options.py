@@ -8,7 +8,10 @@ from dataclasses import dataclass
 from napari_cvsuite.jobs.options import Option, OptionError, Options
 from napari_cvsuite.jobs.registry import JobSpec
 
-__all__ = ["JOBS", "MIN_TILE", "PredictOptions", "TrainOptions"]
+__all__ = ["JOBS", "MIN_TILE", "MOST_PIXELS", "PredictOptions", "TrainOptions"]
+
+MOST_PIXELS = 256_000_000
+"""Results of larger images are not held in memory (3 GB); they are streamed from file to file."""
 
 MIN_TILE = 96
 """Smallest tile of a trained model in pixels: three times the usual overlap."""
@@ -184,6 +187,13 @@ class TrainOptions(Options):
     )
     scale_range: float = Option(
         1.5, label="Zoom", help="Images are zoomed by 1/x to x.", minimum=1.0, maximum=4.0
+    )
+    augment: float = Option(
+        1.0,
+        label="Change of intensity",
+        help="Strength of random contrast, gamma, inversion, colour, blur and noise; 0 for none.",
+        minimum=0.0,
+        maximum=1.0,
     )
     ignore: int = Option(
         -1,

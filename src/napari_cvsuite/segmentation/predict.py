@@ -15,13 +15,11 @@ from napari_cvsuite.jobs.context import Context
 from napari_cvsuite.models.catalog import Catalogue
 from napari_cvsuite.segmentation.blockwise import label_blocks
 from napari_cvsuite.segmentation.objects import label_objects, object_table, rows_of
-from napari_cvsuite.segmentation.options import PredictOptions
+from napari_cvsuite.segmentation.options import MOST_PIXELS, PredictOptions
 from napari_cvsuite.segmentation.predictor import Bands, Predictor, TilePreview
 
 __all__ = ["MOST_PIXELS", "SegmentResult", "TilePreview", "run", "uncertainty"]
 
-MOST_PIXELS = 256_000_000
-"""Results of larger images are not held in memory (3 GB); they are streamed from file to file."""
 WHOLE_LABELLING = 16_000_000
 """Larger planes are labelled in blocks, which takes far less memory and gives the same objects."""
 

@@ -16,6 +16,7 @@ from napari_cvsuite.jobs.context import Context
 from napari_cvsuite.jobs.ladder import Ladder, Plan
 from napari_cvsuite.models.catalog import ModelCard
 from napari_cvsuite.models.device import choose_device, choose_precision
+from napari_cvsuite.models.precision import gated_precision
 from napari_cvsuite.models.store import default_store
 from napari_cvsuite.segmentation.options import PredictOptions
 from napari_cvsuite.segmentation.plane import (
@@ -120,6 +121,11 @@ class Predictor:
         found = choose_precision(plan.device, "auto")
         return "float16" if found == "float32" else found
 
+    def _checked(self, plan: Plan) -> str:
+        """Return the precision of a plan, or float32 where these weights do not bear it."""
+        precision, context = self._precision(plan), self._context
+        return gated_precision(default_store(), self._card, plan.device, precision, context)
+
     def predict(self, number: int, plane: Mapping[str, int], consume: Callable[[Bands], T]) -> T:
         """Predict one plane.
 
@@ -144,7 +150,7 @@ class Predictor:
         def attempt(plan: Plan) -> T:
             store = default_store()
             with (
-                store.lease(self._card, plan.device, self._precision(plan)) as model,
+                store.lease(self._card, plan.device, self._checked(plan)) as model,
                 torch.inference_mode(),
             ):
                 return consume(self._bands(model, source, number, plane, plan))
@@ -161,7 +167,7 @@ class Predictor:
         plane: Mapping[str, int],
         plan: Plan,
     ) -> Bands:
-        precision, scale = self._precision(plan), self._card.input.scale
+        precision, scale = self._checked(plan), self._card.input.scale
         each = self._tiles_of_a_plane(plan)
         planes = self._cut.image.n_planes
         done = number * each
@@ -205,7 +211,7 @@ class Predictor:
             "options": asdict(self._options),
             "version": __version__,
             "device": plan.device,
-            "precision": self._precision(plan),
+            "precision": self._checked(plan),
             "tile": plan.tile,
             "halo": usable_halo(plan.tile, self._options.halo),
             "ladder": list(self._steps),

@@ -18,7 +18,17 @@ from napari_cvsuite.models.weights import card_beside, read_state_dict, write_sa
 __all__ = ["publish", "read_facts", "write_model"]
 
 DEFAULT_TILE = 256
-FACTS = ("classes", "license", "description", "data", "citation", "metrics", "training", "url")
+FACTS = (
+    "classes",
+    "license",
+    "description",
+    "data",
+    "citation",
+    "metrics",
+    "training",
+    "url",
+    "threshold",
+)
 
 
 def write_model(

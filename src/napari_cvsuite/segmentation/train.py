@@ -310,7 +310,13 @@ def run(inputs: TrainInputs, options: TrainOptions, context: Context) -> TrainRe
     dice_name = "binary_dice" if options.classes == 2 else "categorical_dice"
     criterion = losses.combined({"cross_entropy": 1.0, dice_name: 1.0})
     dataset = CropDataset(
-        images, masks, options.size, options.scale_range, options.seed, options.scale
+        images,
+        masks,
+        options.size,
+        options.scale_range,
+        options.seed,
+        options.scale,
+        options.augment,
     )
     facts = _facts(inputs, options, (len(train), len(validation)))
     fields = {k: v for k, v in asdict(options).items() if k in LoopOptions.__annotations__}

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import time
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from napari.layers import Labels
 from napari.viewer import Viewer
 
 from napari_cvsuite.widgets.result_layers import Source, class_colormap
+
+if TYPE_CHECKING:
+    from napari_cvsuite.segmentation.predict import TilePreview
 
 __all__ = ["Preview"]
 
@@ -35,8 +38,8 @@ class Preview:
         self._shown = 0.0
         self._enabled = int(np.prod(source.selection.shape)) <= MAX_PIXELS
 
-    def add(self, tile: Any) -> None:
-        """Show a finished tile (``plane``, ``y``, ``x``, ``classes``)."""
+    def add(self, tile: TilePreview) -> None:
+        """Show a finished tile (``index`` and ``classes``)."""
         if not self._enabled:
             return
         if self._layer is None:
@@ -52,9 +55,7 @@ class Preview:
             # The user closed the preview and does not want it.
             self._enabled = False
             return
-        height, width = tile.classes.shape
-        at = (*tile.plane, slice(tile.y, tile.y + height), slice(tile.x, tile.x + width))
-        self._layer.data[at] = tile.classes
+        self._layer.data[tile.index] = tile.classes
         now = time.monotonic()
         if now - self._shown >= REFRESH_S:
             self._layer.refresh()

@@ -17,7 +17,7 @@ from superqt import QCollapsible
 
 from napari_cvsuite.images import Image
 from napari_cvsuite.jobs import Context, OptionError
-from napari_cvsuite.segmentation.options import PredictOptions
+from napari_cvsuite.segmentation.options import MOST_PIXELS, PredictOptions
 from napari_cvsuite.widgets import regions
 from napari_cvsuite.widgets._compat import look_at
 from napari_cvsuite.widgets.bridge import JobRunner
@@ -210,6 +210,9 @@ class SegmentDock(QWidget):
             options = self._options()
         except OptionError as error:
             return str(error), None
+        pixels = int(np.prod(regions.whole(layer).shape, dtype=np.int64))
+        if self.region.currentText() == _WHOLE and pixels > MOST_PIXELS:
+            return f"{pixels / 1e6:.0f} million pixels: choose a region of the image.", self.region
         if options.stain != "none" and not layer.rgb:
             return f"Stain {options.stain!r} needs an RGB image; choose 'none'.", self.image
         return "", None

@@ -1,0 +1,60 @@
+"""Make the pictures of the documentation from the program itself.
+
+Starts itself again on a virtual screen where there is no display; ``make screenshots`` calls it.
+Writes ``docs/images/*.png``.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import tempfile
+from pathlib import Path
+
+FOLDER = Path(__file__).parent / "images"
+
+
+def main() -> None:
+    # A home and settings of their own, so that the pictures do not show somebody's models.
+    home = tempfile.mkdtemp()
+    os.environ.setdefault("NAPARI_CVSUITE_HOME", home)
+    os.environ.setdefault("NAPARI_CONFIG", str(Path(home) / "napari.yaml"))
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    if not os.environ.get("DISPLAY"):
+        screen = ["-s", "-screen 0 1600x1000x24"]
+        os.execvp("xvfb-run", ["xvfb-run", "-a", *screen, sys.executable, *sys.argv])
+    from napari_cvsuite import app
+
+    if len(sys.argv) > 1:
+        options(app) if sys.argv[1] == "options" else app.demo(
+            sys.argv[1], FOLDER / f"segment-{sys.argv[1]}.png"
+        )
+        return
+    from napari_cvsuite.segmentation.demo import DEMOS
+
+    # One process a picture: a second viewer in one process keeps the first one's window state.
+    for name in (*DEMOS, "options"):
+        os.spawnv(os.P_WAIT, sys.executable, [sys.executable, __file__, name])
+
+
+def options(app: object) -> None:
+    """Take a picture of the dock alone, with its options open and a field that is wrong."""
+    import numpy as np
+    from napari.qt import get_qapp
+
+    app.need_binding()  # type: ignore[attr-defined]
+    viewer, dock = app.add_docks()  # type: ignore[attr-defined]
+    viewer.add_image(np.zeros((256, 256)), name="gray image")
+    dock.more.expand(animate=False)
+    dock.form.set_values({"stain": "hematoxylin"})
+    viewer.window.resize(*app.WINDOW)  # type: ignore[attr-defined]
+    for _ in range(50):
+        get_qapp().processEvents()
+    FOLDER.mkdir(exist_ok=True)
+    dock.grab().save(str(FOLDER / "segment-options.png"))
+    dock.close()
+    viewer.close()
+
+
+if __name__ == "__main__":
+    main()
