@@ -10,8 +10,10 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image as Picture
+from typer.testing import CliRunner
 
 from napari_cvsuite import app
+from napari_cvsuite.cli import app as cli
 from napari_cvsuite.images import ImageError
 
 
@@ -22,6 +24,16 @@ def test_without_a_binding_the_advice_is_one_line(monkeypatch: pytest.MonkeyPatc
     text = str(raised.value)
     assert 'pip install "napari-cvsuite[pyqt6]"' in text and "[pyqt5]" in text
     assert "\n" not in text
+
+
+@pytest.mark.parametrize("command", [[], ["open"], ["demo"]])
+def test_the_command_line_passes_the_advice_on(
+    command: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    done = CliRunner().invoke(cli, command)
+    assert done.exit_code == 2
+    assert done.output.strip().count("\n") == 0 and "pip install" in done.output
 
 
 def test_newer_binding_wins(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -54,7 +54,7 @@ def demo(
     app.rerun_on_virtual_screen()
     chosen = [name] if name else list(DEMOS)
     for each in chosen:
-        picture, row = compute(partial(run_demo, out, each), "cpu", name="demo")
+        picture, row = compute(partial(run_demo, out / each, each), "cpu", name="demo")
         typer.echo(f"{each}: {row['objects']} objects in {row['seconds']} s; see {picture}")
     shown = app.has_display() and screenshot is None
     for each in chosen[:1] if shown else chosen:
