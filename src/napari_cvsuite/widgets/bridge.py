@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections import deque
 from collections.abc import Callable
@@ -51,6 +52,8 @@ def start_engine(device: str = "auto") -> str:
     DeviceError
         The device is not on this machine.
     """
+    # Heeded only while torch is not loaded: threads that wait must not burn a core.
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     from napari_cvsuite.models.device import choose_device, limit_threads
 
     limit_threads()

@@ -1,0 +1,84 @@
+"""Lists of layers, models and devices stay true."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from napari.components import ViewerModel
+from napari.layers import Labels
+
+from napari_cvsuite.models.catalog import Catalogue
+from napari_cvsuite.widgets.pickers import DevicePicker, LayerPicker, ModelPicker, describe_card
+
+pytestmark = pytest.mark.usefixtures("qtbot")
+Wait = Callable[[Callable[[], bool]], None]
+
+
+def _names(picker: LayerPicker) -> list[str]:
+    return [picker.itemText(index) for index in range(picker.count())]
+
+
+def test_layers_follow_the_viewer() -> None:
+    viewer = ViewerModel()
+    picker = LayerPicker(viewer, lambda layer: isinstance(layer, Labels), "none")
+    told: list[int] = []
+    picker.changed.connect(lambda: told.append(1))
+    assert _names(picker) == ["none"] and picker.layer() is None
+    first = viewer.add_labels(np.zeros((4, 4), int), name="first")
+    viewer.add_image(np.zeros((4, 4)))
+    second = viewer.add_labels(np.zeros((4, 4), int), name="second")
+    assert _names(picker) == ["none", "second", "first"]
+    picker.choose(first)
+    second.name = "renamed"
+    assert _names(picker) == ["none", "renamed", "first"] and picker.layer() is first
+    viewer.layers.remove(first)
+    assert picker.layer() is None and told
+    picker.close_down()
+    viewer.add_labels(np.zeros((4, 4), int))
+    assert picker.count() == 2
+
+
+def test_models_show_their_card_and_an_own_one_is_added(tmp_path: Path, wait_for: Wait) -> None:
+    import torch
+    from safetensors.torch import save_file
+
+    from napari_cvsuite.models.qtseg import QTSeg, QTSegConfig
+
+    picker = ModelPicker("segmentation")
+    picker.choose("qtseg-nuclei")
+    card = picker.card()
+    assert card is not None and card.name == "qtseg-nuclei"
+    assert card.license in picker.toolTip()
+    torch.manual_seed(0)
+    save_file(QTSeg(QTSegConfig(n_channel=4)).state_dict(), tmp_path / "own.safetensors")
+    picker.add(tmp_path / "own.safetensors")
+    wait_for(lambda: picker.card() is not None and picker.card().name == "own")  # type: ignore[union-attr]
+    assert "own" in Catalogue()
+    failures: list[str] = []
+    picker.failed.connect(failures.append)
+    (tmp_path / "broken.pt").write_bytes(b"not weights")
+    picker.add(tmp_path / "broken.pt")
+    wait_for(lambda: bool(failures))
+    assert "broken.pt" in failures[0]
+    picker.close_down()
+
+
+def test_card_is_described_for_people() -> None:
+    text = describe_card(Catalogue().get("qtseg-nuclei"))
+    for part in ("nucleus", "BSD-3-Clause", "CC0", "dice"):
+        assert part in text
+
+
+def test_devices_are_complete_once_the_engine_runs() -> None:
+    picker = DevicePicker("cuda:3")
+    assert picker.device() == "cuda:3"
+    picker.choose("auto")
+    before = picker.count()
+    picker.complete()
+    picker.complete()
+    # The CPU is listed already, and nothing twice.
+    texts = [picker.itemData(index) for index in range(picker.count())]
+    assert picker.count() >= before and len(texts) == len(set(texts))

@@ -1,0 +1,57 @@
+"""Tiles appear while a job runs, and nothing of them stays."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from napari.components import ViewerModel
+
+from napari_cvsuite.segmentation.predict import TilePreview
+from napari_cvsuite.widgets import preview
+from napari_cvsuite.widgets.preview import Preview
+from napari_cvsuite.widgets.regions import whole
+from napari_cvsuite.widgets.result_layers import Source
+
+
+def _tile(y: int, x: int, value: int) -> TilePreview:
+    classes = np.full((2, 3), value, np.uint8)
+    return TilePreview((1,), y, x, classes, (1, slice(y, y + 2), slice(x, x + 3)))
+
+
+def _preview(viewer: ViewerModel) -> Preview:
+    image = viewer.add_image(np.zeros((2, 6, 6)), scale=(3.0, 2.0, 2.0))
+    return Preview(viewer, Source.of(image, whole(image)), 2)
+
+
+def test_tiles_land_in_their_place_and_go_at_the_end() -> None:
+    viewer = ViewerModel()
+    shown = _preview(viewer)
+    assert len(viewer.layers) == 1
+    shown.add(_tile(0, 0, 1))
+    shown.add(_tile(4, 3, 1))
+    layer = viewer.layers[1]
+    expected = np.zeros((2, 6, 6), np.uint8)
+    expected[1, 0:2, 0:3] = expected[1, 4:6, 3:6] = 1
+    np.testing.assert_array_equal(layer.data, expected)
+    np.testing.assert_allclose(layer.scale, (3, 2, 2))
+    shown.close()
+    assert len(viewer.layers) == 1
+
+
+def test_a_preview_closed_by_the_user_stays_closed() -> None:
+    viewer = ViewerModel()
+    shown = _preview(viewer)
+    shown.add(_tile(0, 0, 1))
+    viewer.layers.pop()
+    shown.add(_tile(0, 0, 1))
+    shown.add(_tile(2, 0, 1))
+    assert len(viewer.layers) == 1
+    shown.close()
+
+
+def test_huge_images_have_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(preview, "MAX_PIXELS", 71)
+    viewer = ViewerModel()
+    shown = _preview(viewer)
+    shown.add(_tile(0, 0, 1))
+    assert len(viewer.layers) == 1
