@@ -18,6 +18,7 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
+from napari_cvsuite.images import replacing
 from napari_cvsuite.jobs import Context
 from napari_cvsuite.widgets.bridge import JobRunner
 
@@ -75,18 +76,13 @@ def write_csv(path: Path, rows: list[Row]) -> None:
 
     Raises
     ------
-    OSError
+    ImageError
         The file cannot be written.
     """
-    partial = path.with_name(path.name + ".partial")
-    try:
-        with partial.open("w", newline="", encoding="utf-8") as handle:
-            writer = csv.DictWriter(handle, list(rows[0]) if rows else ["index"])
-            writer.writeheader()
-            writer.writerows(rows)
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
+    with replacing(path) as partial, partial.open("w", newline="", encoding="utf-8") as handle:
+        writer = csv.DictWriter(handle, list(rows[0]) if rows else ["index"])
+        writer.writeheader()
+        writer.writerows(rows)
 
 
 class ObjectTable(QWidget):

@@ -11,6 +11,8 @@ from typing import Any
 import platformdirs
 import yaml
 
+from napari_cvsuite.images import ImageError, replacing
+
 __all__ = ["load_state", "preference", "save_state", "state_file"]
 
 _log = logging.getLogger("napari_cvsuite")
@@ -58,11 +60,10 @@ def load_state(dock: str) -> dict[str, Any]:
 def save_state(dock: str, state: Mapping[str, Any]) -> None:
     """Keep the state of a dock; a disk that cannot be written costs the state, not the work."""
     path = state_file()
-    partial = path.with_suffix(".partial")
     everything = _read() | {dock: dict(state)}
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        partial.write_text(yaml.safe_dump(everything, allow_unicode=True), encoding="utf-8")
-        partial.replace(path)
-    except OSError as error:
+        with replacing(path) as partial:
+            partial.write_text(yaml.safe_dump(everything, allow_unicode=True), encoding="utf-8")
+    except (OSError, ImageError) as error:
         _log.warning("the state of the docks cannot be saved in %s: %s", path, error)
