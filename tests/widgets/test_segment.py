@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 from napari.layers import Labels
 
+import napari_cvsuite
 from napari_cvsuite.widgets import segment
 from napari_cvsuite.widgets.segment import RUN_KEY, SegmentDock
 from napari_cvsuite.widgets.settings import load_state
@@ -76,6 +77,18 @@ def test_run_adds_labels_maps_and_table(dock: SegmentDock, viewer: Any, wait_for
     rows = dock.table.model.rows
     assert len(rows) == len(np.unique(labels.data)) - 1
     assert "objects" in dock.run_bar.message.text()
+
+
+def test_the_dock_gives_the_pixels_of_the_other_doors(
+    dock: SegmentDock, viewer: Any, wait_for: Wait, tiny_model: str
+) -> None:
+    image = RNG.integers(0, 255, (150, 170, 3), "u1")
+    viewer.add_image(image, rgb=True)
+    dock.form.set_values({"tile": 96, "halo": 16})
+    dock.show_as.setCurrentText("classes")
+    _run(dock, wait_for)
+    other = napari_cvsuite.segment(image, model=tiny_model, device="cpu", tile=96, halo=16)
+    np.testing.assert_array_equal(viewer.layers[-1].data, other.classes)
 
 
 def test_every_kind_of_layer_is_segmented(dock: SegmentDock, viewer: Any, wait_for: Wait) -> None:
