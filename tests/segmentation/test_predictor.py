@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -13,7 +15,8 @@ from torch import Tensor, nn
 from napari_cvsuite.images import Image
 from napari_cvsuite.jobs import Context
 from napari_cvsuite.jobs.ladder import MemoryExhausted
-from napari_cvsuite.segmentation import predictor
+from napari_cvsuite.models.catalog import Catalogue, InputSpec
+from napari_cvsuite.segmentation import predict, predictor
 from napari_cvsuite.segmentation.options import PredictOptions
 from napari_cvsuite.segmentation.predict import SegmentResult, run
 
@@ -55,6 +58,9 @@ def _run(
 ) -> tuple[SegmentResult, list[str]]:
     warned: list[str] = []
     monkeypatch.setattr(predictor, "default_store", lambda: store)
+    # At the scale of the image, so that the sizes in the tests are those the network sees.
+    card = replace(Catalogue().get("qtseg-nuclei"), input=InputSpec(tile=256))
+    monkeypatch.setattr(predict, "Catalogue", lambda: SimpleNamespace(get=lambda name: card))
     context = Context(on_warning=warned.append)
     chosen = PredictOptions(**{"min_size": 0, **options})
     return run(Image.from_array(array), chosen, context), warned
