@@ -102,8 +102,14 @@ def split_touching(mask: NDArray[np.bool_], part: NDArray[np.integer]) -> Labels
     distance[part == 0] = 0.0
     # A waist must be clearly narrower than the bodies, else noise in the outline splits nuclei.
     peaks = measure.label(_h_maxima(distance, 0.75))
+    # Ranks instead of heights: among equal ones the watershed would take its seeds in an order
+    # that depends on all other parts, so a pixel between two peaks could change sides.
+    rank = np.empty(distance.size, np.intp)
+    rank[np.argsort(-distance, axis=None, kind="stable")] = np.arange(distance.size)
     # 8-connected as the parts are, so that each is reached as a whole from its peaks.
-    split = segmentation.watershed(-distance, peaks, mask=part > 0, connectivity=2)
+    split = segmentation.watershed(
+        rank.reshape(distance.shape), peaks, mask=part > 0, connectivity=2
+    )
     # A part too small to hold a peak keeps its own number.
     lost = (part > 0) & (split == 0)
     split[lost] = part[lost] + split.max()
