@@ -30,7 +30,7 @@ from napari_cvsuite.segmentation.source import BLOCK_PIXELS, row_blocks
 __all__ = ["LARGEST_PART", "BlockResult", "label_blocks"]
 
 LARGEST_PART = 8_000_000
-"""Pixels of the bounding box of the largest part that is split; splitting takes about 120 bytes each."""
+"""Pixels of the box of the largest part that is split; splitting takes over 100 bytes each."""
 BLOCK_SIDE = 1024
 """Side of the blocks for splitting; they grow to hold the parts that begin in them."""
 
