@@ -123,8 +123,8 @@ def _train(world: World) -> None:
 def _evaluate(world: World) -> None:
     inputs = EvaluateInputs(world.folder / "images", world.folder / "masks")
     report = evaluate(inputs, world.model, Context())
-    assert list(report) == ["all"] and report["all"]["n"] == 1
-    assert 0.0 <= report["all"]["dice"] <= 1.0
+    assert list(report.groups) == ["all"] and report.groups["all"].n == 1
+    assert 0.0 <= report.groups["all"].dice <= 1.0
 
 
 JOBS: dict[str, Callable[[World], None]] = {

@@ -9,6 +9,7 @@ import pytest
 from scipy import ndimage
 
 import napari_cvsuite
+from napari_cvsuite.images import read
 from napari_cvsuite.jobs import Context
 from napari_cvsuite.models.catalog import Catalogue, ModelCard, builtin_folder
 from napari_cvsuite.models.weights import locate
@@ -19,7 +20,7 @@ CARDS = list(Catalogue())
 
 
 def test_there_are_models() -> None:
-    assert "qtseg-nuclei" in [card.name for card in CARDS]
+    assert {"qtseg-nuclei", "qtseg-vessels"} <= {card.name for card in CARDS}
     assert Catalogue().problems == []
 
 
@@ -45,6 +46,16 @@ def test_nuclei_are_found_in_a_drawn_picture(polarity: int) -> None:
     picture = 128 + polarity * (picture + rng.normal(0, 3, truth.shape) - 128)
     result = napari_cvsuite.segment(picture, model="qtseg-nuclei", device="cpu")
     assert dice(result.classes > 0, truth) > 0.8
+
+
+def test_vessels_are_darker_than_the_retina_beside_them() -> None:
+    pixels = np.asarray(read(DEMOS["vessels"].path).plane())
+    vessels = napari_cvsuite.segment(pixels, model="qtseg-vessels", device="cpu").classes > 0
+    beside = ndimage.binary_dilation(vessels, iterations=8)
+    beside &= ~ndimage.binary_dilation(vessels, iterations=3)
+    green = pixels[..., 1]
+    assert 0.02 < vessels.mean() < 0.2
+    assert green[vessels].mean() < green[beside].mean() - 8
 
 
 @pytest.mark.parametrize("name", list(DEMOS))

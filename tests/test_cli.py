@@ -121,5 +121,5 @@ def test_evaluate_reports_dice_of_the_model_own_masks_as_one(
     done = RUNNER.invoke(app, [*arguments, "--groups", f"{tmp_path / 'index.csv'}:kind"])
     assert done.exit_code == 0, done.output
     report = json.loads(done.stdout)
-    assert {k: v["n"] for k, v in report.items()} == {"all": 2, "one": 1, "two": 1}
-    assert report["all"]["dice"] == 1.0
+    assert {k: v["n"] for k, v in report["groups"].items()} == {"all": 2, "one": 1, "two": 1}
+    assert report["groups"]["all"]["dice"] == 1.0

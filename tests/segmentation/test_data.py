@@ -10,7 +10,14 @@ import tifffile
 from PIL import Image as Picture
 
 from napari_cvsuite.images import ImageError
-from napari_cvsuite.segmentation.data import IGNORE, find_pairs, group_of, load_image, load_mask
+from napari_cvsuite.segmentation.data import (
+    IGNORE,
+    CropDataset,
+    find_pairs,
+    group_of,
+    load_image,
+    load_mask,
+)
 
 
 def test_a_stack_is_refused_and_a_single_plane_is_not(tmp_path: Path) -> None:
@@ -82,3 +89,21 @@ def test_only_images_make_pairs_and_names_are_unique(tmp_path: Path) -> None:
         find_pairs(tmp_path / "images", tmp_path / "masks")
     with pytest.raises(ValueError, match="check its name"):
         group_of(pairs, tmp_path / "none.csv", "kind")
+
+
+def test_upright_crops_are_mirrored_but_never_upside_down() -> None:
+    y, x = np.mgrid[:96, :96].astype(np.float32) / 48 - 1
+    image, mask = np.stack([y, x, 0 * x], axis=-1), np.zeros((96, 96), int)
+
+    def slopes(orientation: str) -> tuple[np.ndarray, np.ndarray]:
+        """How much crops rise downwards in the first channel, to the right in the second."""
+        dataset = CropDataset([image], [mask], 64, 1.0, augment=0.0, orientation=orientation)
+        crops = np.stack([dataset.crop(0, turn, 0)[0] for turn in range(60)])
+        down = crops[:, 0, 48:].mean(axis=(1, 2)) - crops[:, 0, :16].mean(axis=(1, 2))
+        right = crops[:, 1, :, 48:].mean(axis=(1, 2)) - crops[:, 1, :, :16].mean(axis=(1, 2))
+        return down, right
+
+    down, right = slopes("upright")
+    assert down.min() > 0.4
+    assert right.min() < -0.4 and right.max() > 0.4
+    assert slopes("any")[0].min() < -0.4

@@ -7,11 +7,13 @@ import pytest
 
 from napari_cvsuite.segmentation.metrics import (
     bootstrap_interval,
+    class_counts,
     confusion,
     dice,
     hd95,
     image_metrics,
     iou,
+    pooled_dice,
 )
 
 
@@ -64,3 +66,29 @@ def test_image_metrics_leave_void_and_absent_classes_out() -> None:
     assert found["mae"] == pytest.approx(1 / 3)
     nothing = image_metrics(np.zeros((1, 2), int), np.zeros((1, 2), int), 3)
     assert all(np.isnan(value) for value in nothing.values())
+
+
+def test_class_counts_leave_void_out() -> None:
+    truth = np.array([[0, 1, 1, 2], [-100, 1, 2, 2]])
+    prediction = np.array([[0, 1, 2, 2], [1, 1, 2, 0]])
+    assert class_counts(prediction, truth, 4).tolist() == [
+        [1, 2, 1],
+        [2, 2, 3],
+        [2, 3, 3],
+        [0, 0, 0],
+    ]
+
+
+def test_pooled_dice_adds_pixels_before_it_divides() -> None:
+    # Two images with a class each of 10 and 90 pixels, and a class that only the second has.
+    counts = np.array([[[10, 10, 10], [0, 0, 0]], [[0, 10, 90], [30, 60, 30]]])
+    first, second = 2 * 10 / (20 + 100), 2 * 30 / (60 + 30)
+    dice, low, high = pooled_dice(counts)
+    assert dice == pytest.approx((first + second) / 2)
+    # A resample holds the first image twice, the second twice, or both.
+    ends = sorted([1.0, (0.0 + second) / 2, dice])
+    assert low == pytest.approx(ends[0]) and high == pytest.approx(ends[-1])
+
+
+def test_pooled_dice_of_nothing_is_zero() -> None:
+    assert pooled_dice(np.zeros((2, 1, 3), int)) == (0.0, 0.0, 0.0)

@@ -111,23 +111,29 @@ def evaluate_segment(
     ] = "",
     groups: Annotated[str, typer.Option(help="FILE.csv:column to report for each value.")] = "",
     ignore: Annotated[int, typer.Option(help="Mask value that does not count.")] = -1,
+    apart: Annotated[
+        list[str] | None, typer.Option(help="Class to leave out of the mean over classes.")
+    ] = None,
     device: Device = "auto",
     as_json: AsJson = False,
 ) -> None:
-    """Report plain Dice per image at original resolution, with its interval."""
+    """Report plain Dice at original resolution, per image and per class, with intervals."""
+    from dataclasses import asdict
+
     from napari_cvsuite.segmentation.evaluate import EvaluateInputs, evaluate
 
     table, column = table_column(groups)
-    inputs = EvaluateInputs(images, masks, names_in(names), table, column, ignore)
+    chosen = names_in(names)
+    inputs = EvaluateInputs(images, masks, chosen, table, column, ignore, tuple(apart or ()))
     result = compute(
         lambda context: evaluate(inputs, model, context), device, name="evaluate", quiet=as_json
     )
     if as_json:
-        typer.echo(json.dumps(result))
+        typer.echo(json.dumps(asdict(result)))
         return
-    for group, row in result.items():
-        interval = f"[{row['low']:.4f}, {row['high']:.4f}]"
-        typer.echo(f"{group:24} Dice {row['dice']:.4f} {interval} n = {row['n']}")
+    for name, score in [*result.groups.items(), *result.classes.items()]:
+        interval = f"[{score.low:.4f}, {score.high:.4f}]"
+        typer.echo(f"{name:24} Dice {score.dice:.4f} {interval} n = {score.n}")
 
 
 def doctor(

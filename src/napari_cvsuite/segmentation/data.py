@@ -268,6 +268,8 @@ class CropDataset:
         averaging, so that crops do not alias.
     augment : float
         Strength of the changes of intensity and colour, from 0 (none) to 1.
+    orientation : {"any", "upright"}
+        Turn and flip crops in any way, or mirror left and right and tilt by up to 15 degrees.
     """
 
     def __init__(
@@ -279,8 +281,10 @@ class CropDataset:
         seed: int = 0,
         scale: float = 1.0,
         augment: float = 1.0,
+        orientation: str = "any",
     ) -> None:
         self.augment = augment
+        self._upright = orientation == "upright"
         self.size, self.scale_range, self.seed = size, scale_range, seed
         self._zoom = max(scale, 1.0)
         self._images = [_planes(image, min(scale, 1.0), "area") for image in images]
@@ -303,13 +307,16 @@ class CropDataset:
     def _grid(self, shape: tuple[int, int], rng: np.random.Generator) -> Tensor:
         """Return where each pixel of a crop lies in the image: 1 x size x size x (x, y)."""
         zoom = self._zoom * float(np.exp(rng.uniform(-1, 1) * np.log(self.scale_range)))
-        angle = float(rng.uniform(-np.pi, np.pi)) if rng.random() < 0.3 else 0.0
+        turn_by = np.pi / 12 if self._upright else np.pi
+        angle = float(rng.uniform(-turn_by, turn_by)) if rng.random() < 0.3 else 0.0
         shear = float(rng.uniform(-0.2, 0.2)) if angle else 0.0
         flip = np.diag(rng.choice([-1.0, 1.0], 2))
         cos, sin = np.cos(angle), np.sin(angle)
         turn = np.array([[cos, -sin], [sin, cos]]) @ np.array([[1.0, shear], [0.0, 1.0]])
+        if self._upright:
+            flip[0, 0] = 1.0
         matrix = flip @ turn / zoom
-        if rng.random() < 0.5:
+        if not self._upright and rng.random() < 0.5:
             matrix = matrix @ np.array([[0.0, 1.0], [1.0, 0.0]])
         # The centre is drawn so that the crop stays inside where the image is large enough.
         half = 0.5 * self.size / zoom

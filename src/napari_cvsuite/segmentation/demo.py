@@ -43,6 +43,7 @@ DEMOS = {
         "ihc.png",
         PredictOptions(model="qtseg-nuclei", stain="hematoxylin", objects="watershed", min_size=30),
     ),
+    "vessels": Demo("retina.jpg", PredictOptions(model="qtseg-vessels", min_size=60)),
 }
 
 

@@ -15,11 +15,13 @@ from scipy import ndimage
 __all__ = [
     "Confusion",
     "bootstrap_interval",
+    "class_counts",
     "confusion",
     "dice",
     "hd95",
     "image_metrics",
     "iou",
+    "pooled_dice",
 ]
 
 BoolMask = NDArray[np.bool_]
@@ -188,3 +190,54 @@ def bootstrap_interval(
     means = rng.choice(values, (repeats, len(values))).mean(axis=1)
     low, high = np.percentile(means, [50 * (1 - level), 50 * (1 + level)])
     return float(low), float(high)
+
+
+def class_counts(
+    prediction: NDArray[np.int64], truth: NDArray[np.int64], classes: int
+) -> NDArray[np.int64]:
+    """Count the pixels of every class: right, predicted, and in the truth.
+
+    Parameters
+    ----------
+    prediction, truth : ndarray of int, shape (H, W)
+        Class indices; pixels whose truth is negative are left out.
+
+    Returns
+    -------
+    ndarray of int64, shape (classes, 3)
+    """
+    p, t = prediction[truth >= 0], truth[truth >= 0]
+    columns = (p[p == t], p, t)
+    return np.stack([np.bincount(column, minlength=classes) for column in columns], axis=1)
+
+
+def pooled_dice(
+    counts: NDArray[np.int64], level: float = 0.95, repeats: int = 2000, seed: int = 0
+) -> tuple[float, float, float]:
+    """Return the mean over classes of the Dice of all images' pixels together.
+
+    Parameters
+    ----------
+    counts : ndarray of int, shape (images, classes, 3)
+        See :func:`class_counts`.
+
+    Returns
+    -------
+    dice, low, high : float
+        With the percentile bootstrap interval over images. Classes that a resample lacks are left
+        out of its mean.
+    """
+    n = len(counts)
+    turns = np.random.default_rng(seed).multinomial(n, np.full(n, 1 / n), repeats)
+    means = _mean_dice(np.tensordot(turns, counts, 1))
+    low, high = np.percentile(means, [50 * (1 - level), 50 * (1 + level)])
+    return float(_mean_dice(counts.sum(axis=0))), float(low), float(high)
+
+
+def _mean_dice(counts: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Average Dice over the last axis but one; classes that are nowhere do not count."""
+    sizes = counts[..., 1] + counts[..., 2]
+    there = sizes > 0
+    ratio = 2 * counts[..., 0] / np.maximum(sizes, 1)
+    mean: NDArray[np.float64] = (ratio * there).sum(axis=-1) / np.maximum(there.sum(axis=-1), 1)
+    return mean

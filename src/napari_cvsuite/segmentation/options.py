@@ -195,6 +195,12 @@ class TrainOptions(Options):
         minimum=0.0,
         maximum=1.0,
     )
+    orientation: str = Option(
+        "any",
+        label="Orientation",
+        help="Crops are turned and flipped in any way, or stay upright: mirrored and tilted only.",
+        choices=("any", "upright"),
+    )
     ignore: int = Option(
         -1,
         label="Void label",

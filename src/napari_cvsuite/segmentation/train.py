@@ -317,6 +317,7 @@ def run(inputs: TrainInputs, options: TrainOptions, context: Context) -> TrainRe
         options.seed,
         options.scale,
         options.augment,
+        options.orientation,
     )
     facts = _facts(inputs, options, (len(train), len(validation)))
     fields = {k: v for k, v in asdict(options).items() if k in LoopOptions.__annotations__}
