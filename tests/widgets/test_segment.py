@@ -77,6 +77,11 @@ def test_run_adds_labels_maps_and_table(dock: SegmentDock, viewer: Any, wait_for
     rows = dock.table.model.rows
     assert len(rows) == len(np.unique(labels.data)) - 1
     assert "objects" in dock.run_bar.message.text()
+    assert labels.editable
+    labels.paint((5, 5), 7)
+    assert labels.data[5, 5] == 7
+    labels.undo()
+    assert len(np.unique(labels.data)) - 1 == len(rows)
 
 
 def test_the_dock_gives_the_pixels_of_the_other_doors(

@@ -21,7 +21,9 @@ REFRESH_S = 0.1
 
 
 class Preview:
-    """A Labels layer that fills while a job runs and goes when it is over.
+    """A Labels layer that fills while a job runs, and becomes its result or goes.
+
+    It cannot be painted on: what is computed would replace it.
 
     Parameters
     ----------
@@ -51,6 +53,7 @@ class Preview:
                 **self._source.geometry,
             )
             self._layer.colormap = class_colormap(self._classes)
+            self._layer.editable = False
         elif self._layer not in self._viewer.layers:
             # The user closed the preview and does not want it.
             self._enabled = False
@@ -63,6 +66,11 @@ class Preview:
 
     def close(self) -> None:
         """Remove the layer."""
-        if self._layer is not None and self._layer in self._viewer.layers:
-            self._viewer.layers.remove(self._layer)
-        self._layer, self._enabled = None, False
+        layer = self.release()
+        if layer is not None:
+            self._viewer.layers.remove(layer)
+
+    def release(self) -> Labels | None:
+        """Show no more tiles; return the layer, if there is one, to whoever has use for it."""
+        layer, self._layer, self._enabled = self._layer, None, False
+        return layer if layer in self._viewer.layers else None

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
-from napari.layers import Labels, Layer
+from napari.layers import Image, Labels, Layer
 from napari.utils.colormaps import DirectLabelColormap
 from napari.viewer import Viewer
 from numpy.typing import NDArray
@@ -117,23 +117,36 @@ def _features(prepared: Prepared) -> pd.DataFrame | None:
     return table.astype({"index": int})
 
 
-def new_labels(viewer: Viewer, prepared: Prepared, source: Source) -> Labels:
-    """Add a Labels layer over the selection."""
-    layer = viewer.add_labels(
-        prepared.labels,
-        name=f"{source.name}: {prepared.kind}",
-        metadata={"napari_cvsuite": prepared.provenance},
-        features=_features(prepared),
-        **source.geometry,
-    )
+def new_labels(
+    viewer: Viewer, prepared: Prepared, source: Source, reuse: Labels | None = None
+) -> Labels:
+    """Add a Labels layer over the selection, or turn `reuse`, which lies there, into it.
+
+    napari collects all garbage when a layer goes, which stops the window for a third of a second
+    once torch is loaded; so the layer of a preview had better stay.
+    """
+    name, metadata = f"{source.name}: {prepared.kind}", {"napari_cvsuite": prepared.provenance}
+    features = _features(prepared)
+    if reuse is None or reuse not in viewer.layers:
+        layer = viewer.add_labels(
+            prepared.labels, name=name, metadata=metadata, features=features, **source.geometry
+        )
+    else:
+        layer = reuse
+        layer.data = prepared.labels
+        layer.name, layer.metadata, layer.features = name, metadata, features
+        usual = Labels(np.zeros((1, 1), np.uint8))
+        layer.opacity, layer.colormap, layer.editable = usual.opacity, usual.colormap, True
     if prepared.kind == "classes":
         layer.colormap = class_colormap(len(prepared.classes))
     return layer
 
 
-def new_map(viewer: Viewer, name: str, prepared: Prepared, source: Source) -> Layer:
-    """Add one of the maps as a hidden Image layer over the selection."""
-    return viewer.add_image(
+def new_map(
+    viewer: Viewer, name: str, prepared: Prepared, source: Source, below: Layer | None = None
+) -> Layer:
+    """Add one of the maps as a hidden Image layer over the selection, under the layer `below`."""
+    layer = Image(
         prepared.maps[name],
         name=f"{source.name}: {name}",
         metadata={"napari_cvsuite": prepared.provenance},
@@ -143,6 +156,9 @@ def new_map(viewer: Viewer, name: str, prepared: Prepared, source: Source) -> La
         visible=False,
         **source.geometry,
     )
+    layers = viewer.layers
+    layers.insert(layers.index(below) if below in layers else len(layers), layer)
+    return layer
 
 
 def write_labels(

@@ -69,6 +69,7 @@ class SegmentDock(QWidget):
         self.runner = JobRunner(self)
         self._preview: Preview | None = None
         self._steps: deque[Callable[[], object]] = deque()
+        self._kept: Labels | None = None
         self._make_inputs()
         self._lay_out()
         self._restore()
@@ -292,12 +293,12 @@ class SegmentDock(QWidget):
 
     def _finish(self, prepared: Prepared) -> None:
         """Show the result bit by bit: napari takes long over a layer, and the window must live."""
-        if self._preview is not None:
-            self._preview.close()
+        if self._preview is not None and self._mode == _MODES[0]:
+            self._kept = self._preview.release()
         source = self._source
 
         def maps(name: str) -> Callable[[], object]:
-            return lambda: new_map(self._viewer, name, prepared, source)
+            return lambda: new_map(self._viewer, name, prepared, source, self._kept)
 
         self._steps = deque([maps(name) for name in prepared.maps])
         self._steps.append(lambda: self._show_labels(prepared))
@@ -312,6 +313,7 @@ class SegmentDock(QWidget):
 
     def _show_labels(self, prepared: Prepared) -> None:
         message = self._put(prepared)
+        self._kept = None
         layers = self._viewer.layers
         if self._shown in layers:
             if layers[-1] is not self._shown:
@@ -339,7 +341,7 @@ class SegmentDock(QWidget):
                     found += " Too large to undo, so the result is a new layer."
                 except ValueError as error:
                     found += f" A new layer: {error}."
-        self._shown = new_labels(self._viewer, prepared, self._source)
+        self._shown = new_labels(self._viewer, prepared, self._source, self._kept)
         return found
 
     def _over(self) -> None:
@@ -373,6 +375,8 @@ class SegmentDock(QWidget):
         """Cancel what runs, keep the state, and let go of the viewer."""
         self._save()
         self._steps.clear()
+        if self._kept in self._viewer.layers:
+            self._viewer.layers.remove(self._kept)
         self.runner.close()
         for picker in (self.image, self.shapes, self.target):
             picker.close_down()
