@@ -228,11 +228,77 @@ def test_cancel_leaves_no_trace(
     dock.run_bar.button.click()
     assert time.monotonic() - start < 0.2
     assert dock.run_bar.button.text() == "Segment" and not dock.runner.busy
+    wait_for(lambda: dock.idle)
     assert list(viewer.layers) == before
     assert "Cancelled" in dock.run_bar.message.text()
     held.release.set()
     _run(dock, wait_for)
     assert len(viewer.layers) == 4
+
+
+class _Stuck:
+    """Shows a tile and then waits to be cancelled or released."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        from napari_cvsuite.segmentation import predict
+
+        self.release = threading.Event()
+        original = predict.run
+
+        def slow(image: Any, options: Any, context: Any) -> Any:
+            result = original(image, options, context)
+            while not self.release.wait(0.005):
+                context.check()
+            return result
+
+        monkeypatch.setattr(predict, "run", slow)
+
+
+def test_a_cancelled_preview_is_hidden_at_once_and_goes(
+    dock: SegmentDock, viewer: Any, wait_for: Wait, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _Stuck(monkeypatch)
+    viewer.add_image(RNG.random((64, 64)))
+    dock.run()
+    assert "in progress" in viewer.layers[1].name
+    dock.cancel()
+    assert not viewer.layers[1].visible
+    wait_for(lambda: dock.idle)
+    assert len(viewer.layers) == 1
+
+
+@pytest.mark.parametrize("mode", ["new layer", "replace"])
+def test_the_preview_is_gone_or_the_result(
+    dock: SegmentDock,
+    viewer: Any,
+    wait_for: Wait,
+    monkeypatch: pytest.MonkeyPatch,
+    mode: str,
+) -> None:
+    stuck = _Stuck(monkeypatch)
+    viewer.add_image(RNG.random((64, 64)))
+    if mode == "replace":
+        _choose_target(dock, viewer, mode, np.zeros((64, 64), int))
+    before = list(viewer.layers)
+    dock.run()
+    assert len(viewer.layers) == len(before) + 1
+    shown = viewer.layers[-1]
+    stuck.release.set()
+    wait_for(lambda: dock.idle)
+    assert (shown in viewer.layers) == (mode == "new layer")
+    assert not [layer for layer in viewer.layers if "in progress" in layer.name]
+    assert len(viewer.layers) == len(before) + (3 if mode == "new layer" else 2)
+
+
+def test_closing_the_dock_takes_the_preview_away(
+    dock: SegmentDock, viewer: Any, wait_for: Wait, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _Stuck(monkeypatch)
+    viewer.add_image(RNG.random((64, 64)))
+    dock.run()
+    assert len(viewer.layers) == 2
+    dock.close()
+    assert len(viewer.layers) == 1
 
 
 def test_layers_removed_meanwhile(

@@ -40,28 +40,32 @@ class Preview:
         self._shown = 0.0
         self._enabled = int(np.prod(source.selection.shape)) <= MAX_PIXELS
 
+    def open(self) -> None:
+        """Add the empty layer; quicker before the processor is busy than with the first tile."""
+        if not self._enabled or self._layer is not None:
+            return
+        # Zeros are not touched before a tile is written, so even a large layer costs little.
+        self._layer = self._viewer.add_labels(
+            np.zeros(self._source.selection.shape, np.uint8),
+            name=f"{self._source.name}: in progress",
+            opacity=0.5,
+            colormap=class_colormap(self._classes),
+            **self._source.geometry,
+        )
+        self._layer.editable = False
+
     def add(self, tile: TilePreview) -> None:
         """Show a finished tile (``index`` and ``classes``)."""
-        if not self._enabled:
-            return
-        if self._layer is None:
-            # Zeros are not touched before a tile is written, so even a large layer costs little.
-            self._layer = self._viewer.add_labels(
-                np.zeros(self._source.selection.shape, np.uint8),
-                name=f"{self._source.name}: in progress",
-                opacity=0.5,
-                **self._source.geometry,
-            )
-            self._layer.colormap = class_colormap(self._classes)
-            self._layer.editable = False
-        elif self._layer not in self._viewer.layers:
-            # The user closed the preview and does not want it.
+        self.open()
+        layer = self._layer
+        if layer is None or layer not in self._viewer.layers:
+            # The image is too large for one, or the user closed it and does not want it.
             self._enabled = False
             return
-        self._layer.data[tile.index] = tile.classes
+        layer.data[tile.index] = tile.classes
         now = time.monotonic()
         if now - self._shown >= REFRESH_S:
-            self._layer.refresh()
+            layer.refresh()
             self._shown = now
 
     def close(self) -> None:

@@ -137,6 +137,7 @@ def new_labels(
         layer.name, layer.metadata, layer.features = name, metadata, features
         usual = Labels(np.zeros((1, 1), np.uint8))
         layer.opacity, layer.colormap, layer.editable = usual.opacity, usual.colormap, True
+        layer.visible = True
     if prepared.kind == "classes":
         layer.colormap = class_colormap(len(prepared.classes))
     return layer

@@ -281,6 +281,7 @@ class SegmentDock(QWidget):
             return prepare(result, classes, options, name, show)
 
         self._save()
+        self._preview.open()
         self.runner.start(work, self.device.device(), f"segment {name}")
 
     def cancel(self) -> None:
@@ -293,7 +294,7 @@ class SegmentDock(QWidget):
 
     def _finish(self, prepared: Prepared) -> None:
         """Show the result bit by bit: napari takes long over a layer, and the window must live."""
-        if self._preview is not None and self._mode == _MODES[0]:
+        if self._preview is not None:
             self._kept = self._preview.release()
         source = self._source
 
@@ -313,7 +314,8 @@ class SegmentDock(QWidget):
 
     def _show_labels(self, prepared: Prepared) -> None:
         message = self._put(prepared)
-        self._kept = None
+        if self._kept is self._shown:
+            self._kept = None
         layers = self._viewer.layers
         if self._shown in layers:
             if layers[-1] is not self._shown:
@@ -346,8 +348,20 @@ class SegmentDock(QWidget):
 
     def _over(self) -> None:
         if self._preview is not None:
-            self._preview.close()
+            self._kept = self._kept or self._preview.release()
             self._preview = None
+        if self._kept is not None:
+            if not self._steps:
+                # Hiding a layer is quick; its removal, which stops the window for longer, can wait.
+                self._kept.visible = False
+            self._steps.append(self._drop_kept)
+            self._step_timer.start()
+
+    def _drop_kept(self) -> None:
+        """Remove the layer of the preview, unless it has become the result."""
+        kept, self._kept = self._kept, None
+        if kept in self._viewer.layers:
+            self._viewer.layers.remove(kept)
 
     def _go_to(self, row: dict[str, Any]) -> None:
         layer = self._shown
@@ -374,10 +388,9 @@ class SegmentDock(QWidget):
     def closeEvent(self, event: QCloseEvent | None) -> None:
         """Cancel what runs, keep the state, and let go of the viewer."""
         self._save()
-        self._steps.clear()
-        if self._kept in self._viewer.layers:
-            self._viewer.layers.remove(self._kept)
         self.runner.close()
+        self._steps.clear()
+        self._drop_kept()
         for picker in (self.image, self.shapes, self.target):
             picker.close_down()
         self.form.close_down()
