@@ -12,6 +12,7 @@ import torch
 from kits import load_rule
 from torch import Tensor
 
+from napari_cvsuite.images.resize import resize_nearest
 from napari_cvsuite.models.qtseg import QTSeg, QTSegConfig, build
 from napari_cvsuite.segmentation import losses
 from napari_cvsuite.segmentation.metrics import confusion
@@ -178,3 +179,17 @@ def test_metrics_of_two_empty_masks() -> None:
     assert counted.accuracy == entry["Accuracy"][0]
     assert counted.dice == entry["Dice"][0]
     assert counted.iou == entry["IoU_polyp"][0]
+
+
+def test_metrics_at_the_original_resolution() -> None:
+    """The padding is cropped and the binary map brought back to the size of the mask."""
+    entry = next(e for e in VECTORS["metrics"] if e["name"] == "metric_ori")
+    batch, planes, side, _ = entry["pred_shape"]
+    _, height, width = entry["gt_shape"]
+    logits = rule.make_input(entry["name"], batch, side, side, planes) * entry["logit_scale"]
+    truth = rule.make_target(entry["name"], batch, height, width, planes)[0].numpy() == 1
+    predicted = (logits.argmax(1)[0] == 1).numpy()[: height * side // width]
+    counted = confusion(resize_nearest(predicted, (height, width)), truth, paper=True)
+    for name, attribute in {"mae": "mae", "acc": "accuracy", "dice": "dice", "iou": "iou"}.items():
+        got = 100 * getattr(counted, attribute)
+        assert got == pytest.approx(entry["mean_percent"][name], abs=1e-4), name
