@@ -15,6 +15,7 @@ from typer.testing import CliRunner
 import napari_cvsuite
 from napari_cvsuite.cli import app
 from napari_cvsuite.jobs import option_specs
+from napari_cvsuite.models.catalog import Catalogue
 from napari_cvsuite.segmentation.options import PredictOptions, TrainOptions
 
 RUNNER = CliRunner()
@@ -123,3 +124,14 @@ def test_evaluate_reports_dice_of_the_model_own_masks_as_one(
     report = json.loads(done.stdout)
     assert {k: v["n"] for k, v in report["groups"].items()} == {"all": 2, "one": 1, "two": 1}
     assert report["groups"]["all"]["dice"] == 1.0
+
+
+def test_import_of_a_network_that_sees_the_whole_image(tmp_path: Path, tiny_model: str) -> None:
+    source = tmp_path / "tiny.safetensors"
+    arguments = ["models", "import", str(source), "--name", "published"]
+    wrong = RUNNER.invoke(app, [*arguments, "--colour", "ycrcb"])
+    assert wrong.exit_code == 2 and "--whole" in wrong.output
+    done = RUNNER.invoke(app, [*arguments, "--whole", "512", "--colour", "ycrcb"])
+    assert done.exit_code == 0, done.output
+    card = Catalogue().get("published").input
+    assert (card.mode, card.tile, card.colour, card.scale) == ("resize", 512, "ycrcb", 1.0)

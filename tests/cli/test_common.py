@@ -111,8 +111,10 @@ POSIX = pytest.mark.skipif(sys.platform == "win32", reason="no SIGINT for one pr
 
 def _interrupt(code: str, ready: Path, folder: Path, *arguments: str) -> None:
     """Run a program until `ready` exists, press Ctrl-C, and check how it ends."""
+    # Where the tests run in the background, the shell has made them ignore Ctrl-C.
+    heed = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
     process = subprocess.Popen(
-        [sys.executable, "-c", code, *arguments],
+        [sys.executable, "-c", heed + code, *arguments],
         cwd=folder,
         env={
             **os.environ,
@@ -130,6 +132,7 @@ def _interrupt(code: str, ready: Path, folder: Path, *arguments: str) -> None:
         _, errors = process.communicate(timeout=30)
     finally:
         process.kill()
+        process.communicate()
     assert process.returncode == 130, errors
     assert "stopped" in errors and "Traceback" not in errors
 

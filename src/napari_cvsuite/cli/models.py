@@ -74,16 +74,34 @@ def models_import(
         ),
     ],
     name: Annotated[str, typer.Option(help="Name to install it by; default its own.")] = "",
+    whole: Annotated[
+        int,
+        typer.Option(
+            help="The network sees the whole image, its longest side brought to so many pixels, as "
+            "published QTSeg weights do (512); 0 takes what the card says, or tiles.",
+            min=0,
+            max=4096,
+        ),
+    ] = 0,
+    colour: Annotated[
+        str, typer.Option(help="With --whole, the colours it was trained on: rgb or ycrcb.")
+    ] = "rgb",
 ) -> None:
     """Install a weight file, a training run, or a bundle made by ``models export``."""
+    from napari_cvsuite.models.catalog import InputSpec
     from napari_cvsuite.models.weights import import_bundle, import_file
 
+    if colour not in ("rgb", "ycrcb"):
+        raise typer.BadParameter(f"--colour is rgb or ycrcb, not {colour!r}")
+    if colour != "rgb" and not whole:
+        raise typer.BadParameter("--colour goes with --whole; add the side, such as --whole 512")
     if path.suffix == ".zip":
-        if name:
-            raise typer.BadParameter("a bundle keeps its names; leave --name away")
+        if name or whole:
+            raise typer.BadParameter("a bundle keeps names and cards; leave the options away")
         cards = run_job(lambda context: import_bundle(path), name="import")
     else:
-        cards = [run_job(lambda context: import_file(path, name=name), name="import")]
+        given = {"input": InputSpec("resize", whole, colour)} if whole else None
+        cards = [run_job(lambda context: import_file(path, given, name), name="import")]
     for card in cards:
         typer.echo(f"installed {card.name}")
 

@@ -45,13 +45,14 @@ class InputSpec:
     Parameters
     ----------
     mode : {"native", "resize"}
-        Tiles at the image's own resolution, or the whole image resized to one tile.
+        Tiles at the image's own resolution, or the whole image, its longest side brought to
+        ``tile`` pixels, as the published training does.
     tile : int
         Side of the tile in pixels of the image.
     scale : float
         Pixels that the network sees for each pixel of the image.
     colour : {"rgb", "ycrcb"}
-        Colour space of the input.
+        Colour space of the input; ``"ycrcb"`` goes with mode ``"resize"`` alone.
     channels : int
         Number of input channels.
     normalisation : {"minmax"}
@@ -68,6 +69,10 @@ class InputSpec:
     def __post_init__(self) -> None:
         _one_of("input.mode", self.mode, ("native", "resize"))
         _one_of("input.colour", self.colour, ("rgb", "ycrcb"))
+        if self.colour != "rgb" and self.mode != "resize":
+            raise CardError(f"input.colour {self.colour!r} needs input.mode 'resize'")
+        if self.scale != 1 and self.mode == "resize":
+            raise CardError("input.scale must be 1 where input.mode is 'resize'")
         _one_of("input.normalisation", self.normalisation, ("minmax",))
         _whole("input.tile", self.tile, 1)
         _whole("input.channels", self.channels, 1)

@@ -7,13 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
+from napari_cvsuite.images import cut_along, read
 from napari_cvsuite.jobs.context import Context
 from napari_cvsuite.models.catalog import Catalogue
 from napari_cvsuite.models.device import choose_device
-from napari_cvsuite.models.store import default_store
 from napari_cvsuite.segmentation.data import find_pairs, group_of, load_pair
 from napari_cvsuite.segmentation.metrics import (
     bootstrap_interval,
@@ -21,7 +20,8 @@ from napari_cvsuite.segmentation.metrics import (
     image_metrics,
     pooled_dice,
 )
-from napari_cvsuite.segmentation.plane import predict_probabilities
+from napari_cvsuite.segmentation.options import PredictOptions
+from napari_cvsuite.segmentation.predictor import Bands, Predictor
 
 __all__ = ["EvaluateInputs", "Evaluation", "Score", "evaluate"]
 
@@ -101,34 +101,34 @@ def evaluate(inputs: EvaluateInputs, model: str, context: Context) -> Evaluation
         raise ValueError(f"{model} has no class {name!r}; it has {', '.join(card.classes)}")
     pairs = find_pairs(inputs.images, inputs.masks, inputs.names or None)
     groups = group_of(pairs, inputs.groups, inputs.group_column) if inputs.groups else None
-    device = choose_device(context.device)
     classes = max(len(card.classes), 2)
+    options = PredictOptions(model=model, precision="float32")
+    # Its own reports of tiles would hide those of images.
+    quiet = Context(choose_device(context.device), token=context.token)
     scores: dict[str, list[float]] = defaultdict(list)
     counts = []
-    with default_store().lease(card, device, "float32") as network, torch.inference_mode():
-        for number, pair in enumerate(pairs):
-            context.progress(number, len(pairs), f"measuring on {pair.name}")
-            image, truth = load_pair(pair, classes, inputs.ignore)
-            predicted = predict_probabilities(
-                network,
-                image,
-                card.input.tile,
-                device=device,
-                check=context.check,
-                scale=card.input.scale,
-            ).argmax(axis=0)
-            counts.append(class_counts(predicted, truth, classes))
-            score = image_metrics(predicted, truth, classes)["dice"]
-            if np.isnan(score):
-                # Nothing to find and nothing found.
-                score = 1.0
-            scores["all"].append(score)
-            if groups is not None:
-                scores[groups[number]].append(score)
+    for number, pair in enumerate(pairs):
+        context.progress(number, len(pairs), f"measuring on {pair.name}")
+        _, truth = load_pair(pair, classes, inputs.ignore)
+        cut = cut_along(read(pair.image), "auto")
+        plane = next(cut.image.planes())
+        predicted = Predictor(card, options, cut, quiet).predict(0, plane, _classes)
+        counts.append(class_counts(predicted, truth, classes))
+        score = image_metrics(predicted, truth, classes)["dice"]
+        if np.isnan(score):
+            # Nothing to find and nothing found.
+            score = 1.0
+        scores["all"].append(score)
+        if groups is not None:
+            scores[groups[number]].append(score)
     return Evaluation(
         {group: _mean(np.array(values)) for group, values in scores.items()},
         _by_class(np.stack(counts), card.classes, inputs.apart) if classes > 2 else {},
     )
+
+
+def _classes(bands: Bands) -> NDArray[np.int64]:
+    return np.concatenate([band.argmax(axis=0) for _, band in bands])
 
 
 def _mean(values: NDArray[np.float64]) -> Score:

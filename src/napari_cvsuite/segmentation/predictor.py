@@ -26,7 +26,8 @@ from napari_cvsuite.segmentation.plane import (
     usable_halo,
     working_tile,
 )
-from napari_cvsuite.segmentation.source import PlaneSource
+from napari_cvsuite.segmentation.source import PlaneSource, row_blocks
+from napari_cvsuite.segmentation.whole import enlarge_rows, predict_small
 
 __all__ = ["Bands", "Predictor", "TilePreview"]
 
@@ -88,7 +89,10 @@ class Predictor:
         # The plan speaks of "half" and "full", so that the ladder knows no library's names.
         self._asked = choose_precision(device, options.precision)
         full = self._asked == "float32"
-        tile = working_tile(self._shape, options.tile or card.input.tile)
+        self._whole = card.input.mode == "resize"
+        tile = None if self._whole else working_tile(self._shape, options.tile or card.input.tile)
+        if self._whole and options.tile:
+            context.warn(f"{card.name} sees the whole image at once; the tile size does not count.")
         self._plan = Plan(1, tile, "full" if full else "half", device)
         # A precision asked for by name is never replaced by another on the same device.
         self._ladder = Ladder(
@@ -110,7 +114,8 @@ class Predictor:
         return self._tiles_of_a_plane(self._plan)
 
     def _tiles_of_a_plane(self, plan: Plan) -> int:
-        assert plan.tile is not None
+        if plan.tile is None:
+            return 1
         return len(plan_tiles(self._shape, plan.tile, usable_halo(plan.tile, self._options.halo)))
 
     def _precision(self, plan: Plan) -> str:
@@ -168,6 +173,8 @@ class Predictor:
         plan: Plan,
     ) -> Bands:
         precision, scale = self._checked(plan), self._card.input.scale
+        if plan.tile is None:
+            return self._whole_bands(model, source, number, plane, plan)
         each = self._tiles_of_a_plane(plan)
         planes = self._cut.image.n_planes
         done = number * each
@@ -186,8 +193,32 @@ class Predictor:
             self._context.progress(done, planes * each, message, self._preview(plane, tile, found))
             return found
 
-        assert plan.tile is not None
         return predict_bands(self._shape, plan.tile, self._options.halo, compute)
+
+    def _whole_bands(
+        self,
+        model: torch.nn.Module,
+        source: PlaneSource,
+        number: int,
+        plane: Mapping[str, int],
+        plan: Plan,
+    ) -> Bands:
+        """Predict a plane in one go, and enlarge the result band by band."""
+        planes = self._cut.image.n_planes
+        where = f": plane {number + 1} of {planes}" if planes > 1 else ""
+        self._context.progress(number, planes, f"segmenting{where}")
+        precision = self._checked(plan)
+        small = predict_small(
+            model, source.pixels(), self._card.input, plan.device, precision, self._options.tta
+        )
+        height, width = self._shape
+        for rows in row_blocks(self._shape):
+            self._context.check()
+            band = enlarge_rows(small, self._shape, rows.start, rows.stop)
+            done = number + rows.stop / height
+            shown = self._preview(plane, Tile(rows.start, 0, rows.stop - rows.start, width), band)
+            self._context.progress(done, planes, f"segmenting{where}", shown)
+            yield rows.start, band
 
     def _preview(
         self, plane: Mapping[str, int], tile: Tile, found: NDArray[np.float32]
@@ -204,7 +235,7 @@ class Predictor:
     def provenance(self) -> dict[str, Any]:
         """Return what made the result, with the settings that the last plane was made with."""
         plan = self._plan
-        assert plan.tile is not None
+        tile = plan.tile or self._card.input.tile
         return {
             "model": self._card.name,
             "weights_sha256": self._card.weights.sha256,
@@ -212,8 +243,8 @@ class Predictor:
             "version": __version__,
             "device": plan.device,
             "precision": self._checked(plan),
-            "tile": plan.tile,
-            "halo": usable_halo(plan.tile, self._options.halo),
+            "tile": tile,
+            "halo": 0 if plan.tile is None else usable_halo(tile, self._options.halo),
             "ladder": list(self._steps),
             "threads": torch.get_num_threads(),
         }

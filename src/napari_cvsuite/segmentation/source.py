@@ -76,6 +76,20 @@ class PlaneSource:
             part = np.clip(self._density(part), self._scaling.low, self._scaling.high)
         return self._scaling.apply(part)
 
+    def pixels(self) -> NDArray[np.uint8]:
+        """Return the whole plane, H x W x 3; what is not uint8 is brought to 0 to 255."""
+        pixels = np.zeros((*self.shape, 3), np.uint8)
+        for rows in row_blocks(self.shape):
+            self._check()
+            self._load(rows)
+            if self._cached.dtype == np.uint8 and self._stain == "none":
+                first = rows.start - self._rows.start
+                part = to_three_channels(self._cached[first : first + rows.stop - rows.start])
+            else:
+                part = 127.5 * (1 + self.read(rows.start, 0, rows.stop - rows.start, self.shape[1]))
+            pixels[rows] = np.rint(part)
+        return pixels
+
     def _load(self, rows: slice) -> None:
         # Tiles come row by row: what is compressed is decoded once for a row of tiles.
         if rows.start < self._rows.start or rows.stop > self._rows.stop:
