@@ -222,6 +222,7 @@ def demo(name: str = "nuclei", screenshot: Path | None = None, timeout: float = 
     viewer, dock = _open([chosen.path])
     dock.model.choose(chosen.options.model)
     dock.form.set_values(asdict(chosen.options))
+    dock.show_as.setCurrentText(chosen.show)
     errors: list[Exception] = []
     dock.runner.failed.connect(errors.append)
     dock.run()

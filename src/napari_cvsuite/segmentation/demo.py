@@ -24,10 +24,13 @@ class Demo:
     file : str
         In the folder ``skimage/data``.
     options : PredictOptions
+    show : {"automatic", "objects", "classes"}
+        What the dock shows.
     """
 
     file: str
     options: PredictOptions
+    show: str = "automatic"
 
     @property
     def path(self) -> Path:
@@ -43,7 +46,7 @@ DEMOS = {
         "ihc.png",
         PredictOptions(model="qtseg-nuclei", stain="hematoxylin", objects="watershed", min_size=30),
     ),
-    "vessels": Demo("retina.jpg", PredictOptions(model="qtseg-vessels", min_size=60)),
+    "vessels": Demo("retina.jpg", PredictOptions(model="qtseg-vessels", min_size=60), "classes"),
 }
 
 

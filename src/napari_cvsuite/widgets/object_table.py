@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -35,11 +36,13 @@ class RowModel(QAbstractTableModel):
         super().__init__()
         self.rows: list[Row] = []
         self.columns: list[str] = []
+        self._classes: tuple[str, ...] = ()
 
-    def set_rows(self, rows: list[Row]) -> None:
-        """Show other rows."""
+    def set_rows(self, rows: list[Row], classes: Sequence[str] = ()) -> None:
+        """Show other rows; the column ``class`` by the names of the classes."""
         self.beginResetModel()
         self.rows, self.columns = rows, list(rows[0]) if rows else []
+        self._classes = tuple(classes)
         self.endResetModel()
 
     def rowCount(self, parent: QModelIndex = _NOWHERE) -> int:
@@ -54,10 +57,17 @@ class RowModel(QAbstractTableModel):
         """Return a cell: text to show, the number itself to sort by."""
         value = self.rows[index.row()][self.columns[index.column()]]
         if role == Qt.ItemDataRole.DisplayRole:
-            return f"{value:.4g}" if isinstance(value, float) else str(value)
+            return self._text(self.columns[index.column()], value)
         if role == Qt.ItemDataRole.UserRole:
             return value
         return None
+
+    def _text(self, column: str, value: Any) -> str:
+        if column == "class" and 0 <= int(value) < len(self._classes):
+            return self._classes[int(value)]
+        if not isinstance(value, float):
+            return str(value)
+        return f"{value:.0f}" if 1000 <= abs(value) < 1e12 else f"{value:.4g}"
 
     def headerData(
         self,
@@ -121,9 +131,9 @@ class ObjectTable(QWidget):
         layout.addWidget(self.view)
         self.setVisible(False)
 
-    def set_rows(self, rows: list[Row]) -> None:
+    def set_rows(self, rows: list[Row], classes: Sequence[str] = ()) -> None:
         """Show other objects; without any the table hides."""
-        self.model.set_rows(rows)
+        self.model.set_rows(rows, classes)
         self.count.setText(f"{len(rows)} objects")
         self.setVisible(bool(rows))
         if rows:

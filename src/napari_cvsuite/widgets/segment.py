@@ -303,7 +303,7 @@ class SegmentDock(QWidget):
 
         self._steps = deque([maps(name) for name in prepared.maps])
         self._steps.append(lambda: self._show_labels(prepared))
-        self._steps.append(lambda: self.table.set_rows(prepared.rows))
+        self._steps.append(lambda: self.table.set_rows(prepared.rows, prepared.classes))
         self._step_timer.start()
 
     def _next_step(self) -> None:

@@ -1,0 +1,38 @@
+"""The table of objects as it reads; that it follows clicks and saves is tested with the dock."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from qtpy.QtCore import Qt
+
+from napari_cvsuite.widgets.object_table import ObjectTable, RowModel
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "text"),
+    [
+        ("class", 2.0, "tumour"),
+        ("class", 7.0, "7"),
+        ("area", 152_345.0, "152345"),
+        ("area", 12.34567, "12.35"),
+        ("area", float("nan"), "nan"),
+        ("index", 12_345, "12345"),
+    ],
+)
+def test_cells_are_words_and_plain_numbers(column: str, value: Any, text: str) -> None:
+    model = RowModel()
+    model.set_rows([{column: value}], ("background", "cell", "tumour"))
+    assert model.data(model.index(0, 0)) == text
+    if value == value:
+        assert model.data(model.index(0, 0), Qt.ItemDataRole.UserRole) == value
+
+
+def test_rows_are_sorted_by_number_not_by_text(qtbot: Any) -> None:
+    table = ObjectTable()
+    qtbot.addWidget(table)
+    table.set_rows([{"index": i, "area": a} for i, a in ((1, 9.0), (2, 10_000.0), (3, 200.0))])
+    table.view.sortByColumn(1, Qt.SortOrder.DescendingOrder)
+    shown = table.view.model()
+    assert [shown.index(row, 0).data() for row in range(3)] == ["2", "3", "1"]
