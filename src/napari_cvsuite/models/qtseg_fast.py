@@ -21,7 +21,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from napari_cvsuite.models import qtseg
 from napari_cvsuite.models.attention import Attention, DMABlock, DMABStage
-from napari_cvsuite.models.layers import Conv, ConvTranspose
+from napari_cvsuite.models.layers import SPPF, C2f, Conv, ConvTranspose
 from napari_cvsuite.models.qtseg import STAGES, QTSeg, crop_to, pad_to_valid
 
 __all__ = ["FastQTSeg", "fuse"]
@@ -46,6 +46,86 @@ class _FusedConv(nn.Module):
         weight = self.conv.weight.flatten(1)
         y = F.linear(x.permute(0, 2, 3, 1), weight, self.conv.bias)
         return F.silu(y, inplace=True).permute(0, 3, 1, 2)
+
+
+class _Product(nn.Module):
+    """A 1x1 convolution of joined maps as a sum of products, so that they need not be joined.
+
+    Parameters
+    ----------
+    weight : Tensor, shape (out, in)
+    bias : Tensor, shape (out,)
+    """
+
+    def __init__(self, weight: Tensor, bias: Tensor) -> None:
+        super().__init__()
+        self.weight, self.bias = nn.Parameter(weight.clone()), nn.Parameter(bias.clone())
+
+    def forward(self, *parts: Tensor) -> Tensor:
+        """Map parts ``B x H x W x C``, the first of which may have half the side, to one."""
+        y: Tensor | None = None
+        weights = torch.split(self.weight, [part.shape[-1] for part in parts], dim=1)
+        # From the last, which has the full side, to the first.
+        for part, weight in reversed(list(zip(parts, weights, strict=True))):
+            if y is None:
+                y = F.linear(part, weight, self.bias)
+            elif part.shape[1] != y.shape[1]:
+                b, h, w, _ = part.shape
+                low = F.linear(part, weight).view(b, h, 1, w, 1, -1)
+                y.view(b, h, 2, w, 2, -1).add_(low)
+            elif torch.is_autocast_enabled(y.device.type):
+                y += F.linear(part, weight)
+            else:
+                y.flatten(0, 2).addmm_(part.reshape(-1, part.shape[-1]), weight.mT)
+        assert y is not None
+        return F.silu(y, inplace=True)
+
+
+def _channels_last(rows: Tensor) -> Tensor:
+    return rows.permute(0, 3, 1, 2)
+
+
+def _rows(x: Tensor) -> Tensor:
+    return x.permute(0, 2, 3, 1)
+
+
+class _FusedC2f(nn.Module):
+    """Cross-stage block whose maps are neither joined nor cut."""
+
+    def __init__(self, plain: C2f) -> None:
+        super().__init__()
+        first, last = (fuse_conv_bn_eval(c.conv, c.bn) for c in (plain.cv1, plain.cv2))
+        assert first.bias is not None and last.bias is not None
+        halves = zip(first.weight.flatten(1).chunk(2), first.bias.chunk(2), strict=True)
+        self.first = nn.ModuleList(_Product(weight, bias) for weight, bias in halves)
+        self.last = _Product(last.weight.flatten(1), last.bias)
+        self.m = plain.m
+
+    def forward(self, *maps: Tensor) -> Tensor:
+        """Map ``B x C x H x W``, the first of several at half the side, to one."""
+        given = [_rows(x) for x in maps]
+        parts = [half(*given) for half in self.first]
+        for block in self.m:
+            parts.append(_rows(block(_channels_last(parts[-1]))))
+        return _channels_last(self.last(*parts))
+
+
+class _FusedSPPF(nn.Module):
+    """Pyramid pooling whose maps are not joined."""
+
+    def __init__(self, plain: SPPF) -> None:
+        super().__init__()
+        last = fuse_conv_bn_eval(plain.cv2.conv, plain.cv2.bn)
+        assert last.bias is not None
+        self.cv1, self.pool = _FusedConv(plain.cv1), plain.pool
+        self.last = _Product(last.weight.flatten(1), last.bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map ``B x C x H x W`` to the same shape."""
+        parts = [self.cv1(x)]
+        for _ in range(3):
+            parts.append(self.pool(parts[-1]))
+        return _channels_last(self.last(*(_rows(part) for part in parts)))
 
 
 class _Enlarge(nn.Module):
@@ -180,8 +260,9 @@ def _block(
     weights = torch.softmax(_cut(scores, 1, (h, -1)), dim=2).flatten(1, 2)
     v = _heads(attention.v_proj, mixed, h)
     out = _cut(attention.out_proj.weight, 1, (h, -1)).permute(1, 2, 0)
-    values = (v @ out).flatten(1, 2)
-    return tokens_out, x + attention.out_proj.bias + weights.transpose(1, 2) @ values
+    # The weights of a head add up to one, so each head may carry its share of the bias.
+    values = (v @ out).flatten(1, 2) + attention.out_proj.bias / h
+    return tokens_out, torch.baddbmm(x, weights.transpose(1, 2), values)
 
 
 def _stage(
@@ -281,18 +362,15 @@ class FastQTSeg(nn.Module):
     def _encode(self, x: Tensor, check: Check) -> tuple[Tensor, Tensor, Tensor]:
         def run(name: str, *parts: Tensor) -> Tensor:
             check()
-            y: Tensor = getattr(self.encoder, name)(torch.cat(parts, 1) if parts[1:] else parts[0])
+            y: Tensor = getattr(self.encoder, name)(*parts)
             return y
-
-        def double(t: Tensor) -> Tensor:
-            return F.interpolate(t, scale_factor=2.0, mode="nearest")
 
         for name in ("conv_0", "conv_1", "c2f_2", "conv_3", "c2f_4"):
             x = run(name, x)
         f6 = run("c2f_6", run("conv_5", x))
         s9 = run("sppf_9", run("c2f_8", run("conv_7", f6)))
-        f12 = run("c2f_12", double(s9), f6)
-        out0 = run("c2f_15", double(f12), x)
+        f12 = run("c2f_12", s9, f6)
+        out0 = run("c2f_15", f12, x)
         out1 = run("c2f_18", run("conv_16", out0), f12)
         return out0, out1, run("c2f_21", run("conv_19", out1), s9)
 
@@ -321,24 +399,30 @@ class FastQTSeg(nn.Module):
         for rows in torch.split(x, max(1, CHUNK // x.shape[0]), dim=1):
             check()
             fine = self.up[0](rows)
-            planes.append((fine.flatten(1, 3) @ tokens.mT).view(*fine.shape[:-1], -1))
+            pixels = fine.flatten(1, 3).mT
+            planes.append(tokens @ pixels)
             if embedding:
-                kept.append(fine)
-        masks = _interleave(torch.cat(planes, 1), grid)
-        return masks, _interleave(torch.cat(kept, 1), grid) if embedding else None
+                kept.append(pixels)
+        masks = _interleave(torch.cat(planes, 2), grid)
+        return masks, _interleave(torch.cat(kept, 2), grid) if embedding else None
 
 
 def _interleave(y: Tensor, grid: tuple[int, int]) -> Tensor:
-    """Map ``B x hw x 4 x 4 x K`` (two enlargements by 2) to ``B x K x 4h x 4w``."""
-    b, (h, w), k = y.shape[0], grid, y.shape[-1]
-    y = y.reshape(b, h, w, 2, 2, 2, 2, k).permute(0, 7, 1, 3, 5, 2, 4, 6)
+    """Map ``B x K x hw*4*4`` (two enlargements by 2) to ``B x K x 4h x 4w``."""
+    (b, k, _), (h, w) = y.shape, grid
+    y = y.reshape(b * k, h, w, 2, 2, 2, 2).permute(0, 1, 3, 5, 2, 4, 6)
     return y.reshape(b, k, 4 * h, 4 * w)
 
 
 def _fold(module: nn.Module) -> None:
     """Replace every convolution with batch normalisation below `module`, in place."""
     for name, child in module.named_children():
-        if isinstance(child, Conv):
+        if isinstance(child, C2f):
+            setattr(module, name, _FusedC2f(child))
+            _fold(getattr(module, name))
+        elif isinstance(child, SPPF):
+            setattr(module, name, _FusedSPPF(child))
+        elif isinstance(child, Conv):
             setattr(module, name, _FusedConv(child))
         elif isinstance(child, ConvTranspose):
             setattr(module, name, _FusedConvTranspose(child))
