@@ -135,3 +135,25 @@ def test_import_of_a_network_that_sees_the_whole_image(tmp_path: Path, tiny_mode
     assert done.exit_code == 0, done.output
     card = Catalogue().get("published").input
     assert (card.mode, card.tile, card.colour, card.scale) == ("resize", 512, "ycrcb", 1.0)
+
+
+@pytest.mark.parametrize(("validation", "counts"), [("none", (3, 0)), ("", (2, 1))])
+def test_training_with_and_without_validation(
+    tmp_path: Path, validation: str, counts: tuple[int, int]
+) -> None:
+    rng = np.random.default_rng(0)
+    for folder, top in (("images", 255), ("masks", 1)):
+        (tmp_path / folder).mkdir()
+        for number in range(3):
+            pixels = rng.integers(0, top, (64, 64), dtype="u1", endpoint=True)
+            Picture.fromarray(pixels).save(tmp_path / folder / f"{number}.png")
+    arguments = ["train", "segment", "--images", str(tmp_path / "images"), "--masks"]
+    arguments += [str(tmp_path / "masks"), "--out", str(tmp_path / "run"), "--width", "4"]
+    arguments += ["--size", "64", "--batch", "2", "--epochs", "1", "--device", "cpu", "--json"]
+    arguments += ["--validation", validation] if validation else []
+    done = RUNNER.invoke(app, arguments)
+    assert done.exit_code == 0, done.output
+    report = json.loads(done.stdout)
+    assert (report["trained_on"], report["validated_on"]) == counts
+    assert (report["validation_dice"] is None) == (not counts[1])
+    assert (tmp_path / "run" / "model.safetensors").is_file()

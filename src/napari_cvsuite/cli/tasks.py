@@ -39,7 +39,11 @@ def train_segment(
     out: Annotated[Path, typer.Option(help="Folder of the run; an unfinished one is resumed.")],
     options: TrainOptions,
     validation: Annotated[
-        str, typer.Option(help="Names for validation: a text file, or FILE.json:key.key.")
+        str,
+        typer.Option(
+            help="Names for validation: a text file, or FILE.json:key.key; empty takes every "
+            "fifth image, 'none' no image."
+        ),
     ] = "",
     groups: Annotated[
         str, typer.Option(help="FILE.csv:column whose rare values are shown more often.")
@@ -51,7 +55,8 @@ def train_segment(
     from napari_cvsuite.segmentation.train import TrainInputs, run
 
     table, column = table_column(groups)
-    inputs = TrainInputs(images, masks, out, names_in(validation), table, column)
+    chosen = ("none",) if validation == "none" else names_in(validation)
+    inputs = TrainInputs(images, masks, out, chosen, table, column)
     result = compute(
         lambda context: run(inputs, options, context), device, "training", "train", as_json
     )
