@@ -1,0 +1,1 @@
+"""Image quality: scores, maps of local quality, and what spoils images."""
