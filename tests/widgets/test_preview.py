@@ -34,7 +34,9 @@ def test_tiles_land_in_their_place_and_go_at_the_end() -> None:
     expected[1, 0:2, 0:3] = expected[1, 4:6, 3:6] = 1
     np.testing.assert_array_equal(layer.data, expected)
     np.testing.assert_allclose(layer.scale, (3, 2, 2))
-    shown.close()
+    released = shown.release()
+    assert released is layer
+    viewer.layers.remove(released)
     assert len(viewer.layers) == 1
 
 
@@ -47,7 +49,7 @@ def test_a_preview_cannot_be_painted_and_can_become_the_result() -> None:
     layer = shown.release()
     assert layer is viewer.layers[1] and not layer.editable
     shown.add(_tile(4, 3, 1))
-    shown.close()
+    shown.release()
     assert len(viewer.layers) == 2 and layer.data[1, 4, 3] == 0
 
     labels = np.zeros((2, 6, 6), np.int32)
@@ -75,7 +77,7 @@ def test_a_preview_closed_by_the_user_stays_closed() -> None:
     shown.add(_tile(0, 0, 1))
     shown.add(_tile(2, 0, 1))
     assert len(viewer.layers) == 1
-    shown.close()
+    shown.release()
 
 
 def test_huge_images_have_none(monkeypatch: pytest.MonkeyPatch) -> None:

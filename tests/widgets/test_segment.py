@@ -198,19 +198,20 @@ def test_too_large_to_undo_goes_to_a_new_layer(
 
 
 class _Held:
-    """Holds the job in its first progress report, until released."""
+    """Holds the job before it computes, or `after` it has shown its tiles, until released."""
 
-    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, after: bool = False) -> None:
         from napari_cvsuite.segmentation import predict
 
         self.entered, self.release = threading.Event(), threading.Event()
         original = predict.run
 
         def slow(image: Any, options: Any, context: Any) -> Any:
+            early = original(image, options, context) if after else None
             self.entered.set()
             while not self.release.wait(0.005):
                 context.check()
-            return original(image, options, context)
+            return original(image, options, context) if early is None else early
 
         monkeypatch.setattr(predict, "run", slow)
 
@@ -236,28 +237,10 @@ def test_cancel_leaves_no_trace(
     assert len(viewer.layers) == 4
 
 
-class _Stuck:
-    """Shows a tile and then waits to be cancelled or released."""
-
-    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        from napari_cvsuite.segmentation import predict
-
-        self.release = threading.Event()
-        original = predict.run
-
-        def slow(image: Any, options: Any, context: Any) -> Any:
-            result = original(image, options, context)
-            while not self.release.wait(0.005):
-                context.check()
-            return result
-
-        monkeypatch.setattr(predict, "run", slow)
-
-
 def test_a_cancelled_preview_is_hidden_at_once_and_goes(
     dock: SegmentDock, viewer: Any, wait_for: Wait, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    _Stuck(monkeypatch)
+    _Held(monkeypatch, after=True)
     viewer.add_image(RNG.random((64, 64)))
     dock.run()
     assert "in progress" in viewer.layers[1].name
@@ -275,7 +258,7 @@ def test_the_preview_is_gone_or_the_result(
     monkeypatch: pytest.MonkeyPatch,
     mode: str,
 ) -> None:
-    stuck = _Stuck(monkeypatch)
+    stuck = _Held(monkeypatch, after=True)
     viewer.add_image(RNG.random((64, 64)))
     if mode == "replace":
         _choose_target(dock, viewer, mode, np.zeros((64, 64), int))
@@ -293,7 +276,7 @@ def test_the_preview_is_gone_or_the_result(
 def test_closing_the_dock_takes_the_preview_away(
     dock: SegmentDock, viewer: Any, wait_for: Wait, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    _Stuck(monkeypatch)
+    _Held(monkeypatch, after=True)
     viewer.add_image(RNG.random((64, 64)))
     dock.run()
     assert len(viewer.layers) == 2

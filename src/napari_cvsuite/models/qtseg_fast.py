@@ -32,20 +32,19 @@ CHUNK = 128
 """Pixels at stride 8 up-sampled at a time: what they become (0.5 MB) stays in the cache."""
 
 
-class _FusedConv(nn.Module):
-    """Convolution with folded batch normalisation, then SiLU; 1x1 as a product over pixels."""
+def _channels_last(rows: Tensor) -> Tensor:
+    return rows.permute(0, 3, 1, 2)
 
-    def __init__(self, plain: Conv) -> None:
-        super().__init__()
-        self.conv = fuse_conv_bn_eval(plain.conv, plain.bn)
-        self.pointwise = self.conv.kernel_size == (1, 1) and self.conv.stride == (1, 1)
 
-    def forward(self, x: Tensor) -> Tensor:
-        if not self.pointwise:
-            return F.silu(self.conv(x), inplace=True)
-        weight = self.conv.weight.flatten(1)
-        y = F.linear(x.permute(0, 2, 3, 1), weight, self.conv.bias)
-        return F.silu(y, inplace=True).permute(0, 3, 1, 2)
+def _rows(x: Tensor) -> Tensor:
+    return x.permute(0, 2, 3, 1)
+
+
+def _pointwise(plain: Conv) -> tuple[Tensor, Tensor]:
+    """Return weight ``out x in`` and bias of a 1x1 convolution with folded normalisation."""
+    fused = fuse_conv_bn_eval(plain.conv, plain.bn)
+    assert fused.bias is not None
+    return fused.weight.flatten(1), fused.bias
 
 
 class _Product(nn.Module):
@@ -81,12 +80,20 @@ class _Product(nn.Module):
         return F.silu(y, inplace=True)
 
 
-def _channels_last(rows: Tensor) -> Tensor:
-    return rows.permute(0, 3, 1, 2)
+class _FusedConv(nn.Module):
+    """Convolution with folded batch normalisation, then SiLU; 1x1 as a product over pixels."""
 
+    def __init__(self, plain: Conv) -> None:
+        super().__init__()
+        pointwise = plain.conv.kernel_size == (1, 1) and plain.conv.stride == (1, 1)
+        self.product = _Product(*_pointwise(plain)) if pointwise else None
+        self.conv = None if pointwise else fuse_conv_bn_eval(plain.conv, plain.bn)
 
-def _rows(x: Tensor) -> Tensor:
-    return x.permute(0, 2, 3, 1)
+    def forward(self, x: Tensor) -> Tensor:
+        if self.product is not None:
+            return _channels_last(self.product(_rows(x)))
+        assert self.conv is not None
+        return F.silu(self.conv(x), inplace=True)
 
 
 class _FusedC2f(nn.Module):
@@ -94,11 +101,10 @@ class _FusedC2f(nn.Module):
 
     def __init__(self, plain: C2f) -> None:
         super().__init__()
-        first, last = (fuse_conv_bn_eval(c.conv, c.bn) for c in (plain.cv1, plain.cv2))
-        assert first.bias is not None and last.bias is not None
-        halves = zip(first.weight.flatten(1).chunk(2), first.bias.chunk(2), strict=True)
-        self.first = nn.ModuleList(_Product(weight, bias) for weight, bias in halves)
-        self.last = _Product(last.weight.flatten(1), last.bias)
+        weight, bias = _pointwise(plain.cv1)
+        halves = zip(weight.chunk(2), bias.chunk(2), strict=True)
+        self.first = nn.ModuleList(_Product(*half) for half in halves)
+        self.last = _Product(*_pointwise(plain.cv2))
         self.m = plain.m
 
     def forward(self, *maps: Tensor) -> Tensor:
@@ -115,10 +121,8 @@ class _FusedSPPF(nn.Module):
 
     def __init__(self, plain: SPPF) -> None:
         super().__init__()
-        last = fuse_conv_bn_eval(plain.cv2.conv, plain.cv2.bn)
-        assert last.bias is not None
         self.cv1, self.pool = _FusedConv(plain.cv1), plain.pool
-        self.last = _Product(last.weight.flatten(1), last.bias)
+        self.last = _Product(*_pointwise(plain.cv2))
 
     def forward(self, x: Tensor) -> Tensor:
         """Map ``B x C x H x W`` to the same shape."""
@@ -153,8 +157,8 @@ class _FusedConvTranspose(nn.Module):
         self.enlarge = _Enlarge(fused)
 
     def forward(self, x: Tensor) -> Tensor:
-        y = F.silu(self.enlarge(x.permute(0, 2, 3, 1)), inplace=True)
-        return _unshuffle(y, self.enlarge.side).permute(0, 3, 1, 2)
+        y = F.silu(self.enlarge(_rows(x)), inplace=True)
+        return _channels_last(_unshuffle(y, self.enlarge.side))
 
 
 def _unshuffle(y: Tensor, side: int) -> Tensor:
@@ -382,7 +386,7 @@ class FastQTSeg(nn.Module):
         carry: Tensor | None = None
         for s in STAGES:
             grid = (features[s].shape[2], features[s].shape[3])
-            x = features[s].permute(0, 2, 3, 1).flatten(1, 2)
+            x = _rows(features[s]).flatten(1, 2)
             x = x if carry is None else x + carry
             position = self._grids.get(s, self._encodings[s], grid, like=x)
             tokens, x = _stage(self.blocks[s], tokens, x, position, grid, check)  # type: ignore[arg-type]

@@ -187,7 +187,11 @@ def bootstrap_interval(
 ) -> tuple[float, float]:
     """Percentile bootstrap interval of the mean."""
     rng = np.random.default_rng(seed)
-    means = rng.choice(values, (repeats, len(values))).mean(axis=1)
+    return _middle(rng.choice(values, (repeats, len(values))).mean(axis=1), level)
+
+
+def _middle(means: NDArray[np.float64], level: float) -> tuple[float, float]:
+    """Return the ends of the middle part of the means of resamples."""
     low, high = np.percentile(means, [50 * (1 - level), 50 * (1 + level)])
     return float(low), float(high)
 
@@ -230,8 +234,7 @@ def pooled_dice(
     n = len(counts)
     turns = np.random.default_rng(seed).multinomial(n, np.full(n, 1 / n), repeats)
     means = _mean_dice(np.tensordot(turns, counts, 1))
-    low, high = np.percentile(means, [50 * (1 - level), 50 * (1 + level)])
-    return float(_mean_dice(counts.sum(axis=0))), float(low), float(high)
+    return float(_mean_dice(counts.sum(axis=0))), *_middle(means, level)
 
 
 def _mean_dice(counts: NDArray[np.int64]) -> NDArray[np.float64]:

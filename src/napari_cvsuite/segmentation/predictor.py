@@ -158,7 +158,8 @@ class Predictor:
                 store.lease(self._card, plan.device, self._checked(plan)) as model,
                 torch.inference_mode(),
             ):
-                return consume(self._bands(model, source, number, plane, plan))
+                bands = self._whole_bands if plan.tile is None else self._bands
+                return consume(bands(model, source, number, plane, plan))
 
         result, self._plan, steps = self._ladder.run(attempt, self._plan, self._context)
         self._steps += steps
@@ -173,8 +174,7 @@ class Predictor:
         plan: Plan,
     ) -> Bands:
         precision, scale = self._checked(plan), self._card.input.scale
-        if plan.tile is None:
-            return self._whole_bands(model, source, number, plane, plan)
+        assert plan.tile is not None
         each = self._tiles_of_a_plane(plan)
         planes = self._cut.image.n_planes
         done = number * each

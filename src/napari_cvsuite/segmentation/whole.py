@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch import nn
 
@@ -65,16 +64,16 @@ def predict_small(
         The longer side is ``spec.tile``; the padding is cut off.
     """
 
+    # Shrunk first: turning it costs less, and every view has the same size.
+    small = resize_longest_side(pixels, spec.tile)
+
     def one(view: NDArray[np.uint8]) -> Array:
-        height, width = resize_longest_side(view, spec.tile).shape[:2]
-        with torch.inference_mode():
-            found = forward(model, network_input(view, spec), device, precision, 1.0)
+        height, width = view.shape[:2]
+        found = forward(model, network_input(view, spec), device, precision, 1.0)
         return found[:, :height, :width]
 
     if not tta:
-        return one(pixels)
-    # Shrunk first: turning it costs less, and every view has the same size.
-    small = resize_longest_side(pixels, spec.tile)
+        return one(small)
     return flips_mean(lambda view: one(view.astype(np.uint8)), small.astype(np.float32))
 
 

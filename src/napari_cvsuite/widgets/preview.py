@@ -68,12 +68,6 @@ class Preview:
             layer.refresh()
             self._shown = now
 
-    def close(self) -> None:
-        """Remove the layer."""
-        layer = self.release()
-        if layer is not None:
-            self._viewer.layers.remove(layer)
-
     def release(self) -> Labels | None:
         """Show no more tiles; return the layer, if there is one, to whoever has use for it."""
         layer, self._layer, self._enabled = self._layer, None, False
