@@ -18,13 +18,11 @@ from torchvision.transforms.v2 import functional as TF
 
 from napari_cvsuite.models.backbones import BACKBONES, make_backbone
 
-__all__ = ["CFANet", "TopiqConfig", "build", "pooled_size"]
+__all__ = ["CFANet", "Examination", "TopiqConfig", "build", "pooled_size"]
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 EMBEDDING = 32
 """Side of the learned position embedding before it is resized to a map."""
-GATE = 64
-"""Channels of the gates."""
 
 
 @dataclass(frozen=True)
@@ -51,6 +49,10 @@ class TopiqConfig:
         The image's shorter side is brought to it in evaluation.
     fix_norms : bool
         Batch normalisation of the backbone is neither trained nor updated.
+    gate_channels : int
+        Channels of the gates; the published networks have 64.
+    distortions : int
+        Kinds that a head of our own tells apart (:class:`DistortionHead`); 0 leaves it out.
     num_crop, crop_size : int
         Scores of so many crops are averaged in evaluation; 1 takes the whole image.
     """
@@ -65,6 +67,8 @@ class TopiqConfig:
     activation: str = "gelu"
     out_act: bool = False
     fix_norms: bool = True
+    gate_channels: int = 64
+    distortions: int = 0
     test_img_size: int | None = None
     num_crop: int = 1
     crop_size: int = 256
@@ -82,9 +86,10 @@ class TopiqConfig:
                 f"inter_dim must be even and a multiple of num_heads; got {self.inter_dim} and "
                 f"{self.num_heads}"
             )
-        for name in ("num_class", "num_attn_layers", "num_crop", "crop_size"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be 1 or more; got {getattr(self, name)}")
+        counts = ("num_class", "num_attn_layers", "num_crop", "crop_size", "gate_channels")
+        for name, least in (*((name, 1) for name in counts), ("distortions", 0)):
+            if getattr(self, name) < least:
+                raise ValueError(f"{name} must be {least} or more; got {getattr(self, name)}")
 
     @classmethod
     def from_dict(cls, options: dict[str, Any]) -> TopiqConfig:
@@ -122,12 +127,14 @@ class GatedConv(nn.Module):
     ----------
     channels : int
         Channels in and out.
+    inner : int
+        Channels of the gate.
     """
 
-    def __init__(self, channels: int) -> None:
+    def __init__(self, channels: int, inner: int) -> None:
         super().__init__()
         self.splitconv = nn.Conv2d(channels, 2 * channels, 1)
-        self.weight_blk = _gate(channels, "gelu")
+        self.weight_blk = _gate(channels, inner, "gelu")
 
     def forward(self, x: Tensor) -> Tensor:
         """Map ``B x C x H x W`` to the same shape."""
@@ -136,14 +143,14 @@ class GatedConv(nn.Module):
         return gated
 
 
-def _gate(channels: int, activation: str) -> nn.Sequential:
+def _gate(channels: int, inner: int, activation: str) -> nn.Sequential:
     """Return a map from `channels` to one weight a pixel, in [0, 1]."""
     return nn.Sequential(
-        nn.Conv2d(channels, GATE, 1),
+        nn.Conv2d(channels, inner, 1),
         _activation(activation),
-        nn.Conv2d(GATE, GATE, 3, padding=1),
+        nn.Conv2d(inner, inner, 3, padding=1),
         _activation(activation),
-        nn.Conv2d(GATE, 1, 3, padding=1),
+        nn.Conv2d(inner, 1, 3, padding=1),
         nn.Sigmoid(),
     )
 
@@ -195,6 +202,12 @@ class DecoderLayer(EncoderLayer):
         attended = self.multihead_attn(self.norm1(queries), m, m, need_weights=False)[0]
         return self._perceive(queries + self.dropout(attended), self.norm3)
 
+    def weights(self, queries: Tensor, memory: Tensor) -> Tensor:
+        """Return the mean attention to each part of the memory, ``B x M``."""
+        m = self.norm2(memory)
+        seen: Tensor = self.multihead_attn(self.norm1(queries), m, m)[1].mean(dim=1)
+        return seen
+
 
 class Encoder(nn.Module):
     """Several encoder layers."""
@@ -223,6 +236,59 @@ class Decoder(nn.Module):
             queries = layer(queries, memory)
         return queries
 
+    def weights(self, queries: Tensor, memory: Tensor) -> Tensor:
+        """Return the mean attention of the last layer to each part of the memory, ``B x M``."""
+        *before, last = self.layers
+        for layer in before:
+            queries = layer(queries, memory)
+        seen: Tensor = last.weights(queries, memory)
+        return seen
+
+
+class DistortionHead(nn.Module):
+    """Name what spoils an image, from the tokens of all scales; no part of the published network.
+
+    Parameters
+    ----------
+    width, levels : int
+        Channels of the tokens, and number of scales.
+    kinds : int
+        Number of kinds, the first of which is "none".
+    """
+
+    def __init__(self, width: int, levels: int, kinds: int) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(
+            nn.LayerNorm((2 * levels + 1) * width),
+            nn.Linear((2 * levels + 1) * width, width),
+            nn.GELU(),
+            nn.Linear(width, 2 * kinds),
+        )
+
+    def forward(self, tokens: list[Tensor], pooled: Tensor) -> tuple[Tensor, Tensor]:
+        """Return logits of the kinds and their strengths (1 is the worst level), ``B x kinds``."""
+        seen = [pooled]
+        for one in tokens:
+            seen += [one.mean(dim=1), one.std(dim=1, correction=0)]
+        logits, strengths = self.layers(torch.cat(seen, dim=1)).chunk(2, dim=1)
+        return logits, strengths
+
+
+@dataclass(frozen=True)
+class Examination:
+    """What a network says of a batch.
+
+    Parameters
+    ----------
+    score : Tensor, shape (B, 1)
+    logits, strengths : Tensor, shape (B, kinds)
+        Of the kinds of distortion; without columns where the network has no head for them.
+    """
+
+    score: Tensor
+    logits: Tensor
+    strengths: Tensor
+
 
 class CFANet(nn.Module):
     """The network of TOPIQ.
@@ -244,7 +310,10 @@ class CFANet(nn.Module):
         self.register_buffer("mean", torch.tensor(MEAN).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(STD).view(1, 3, 1, 1), persistent=False)
         gates: list[nn.Module] = [
-            _gate(c, config.activation) if config.use_ref else GatedConv(c) for c in channels
+            _gate(c, config.gate_channels, config.activation)
+            if config.use_ref
+            else GatedConv(c, config.gate_channels)
+            for c in channels
         ]
         self.weight_pool = nn.ModuleList(gates)
         per_map = 3 if config.use_ref else 1
@@ -265,6 +334,8 @@ class CFANet(nn.Module):
             nn.Linear(width, config.num_class),
             *_outlet(config),
         )
+        if config.distortions:
+            self.distortion_head = DistortionHead(width, len(channels), config.distortions)
         self.h_emb = nn.Parameter(torch.empty(1, width // 2, EMBEDDING, 1))
         self.w_emb = nn.Parameter(torch.empty(1, width // 2, 1, EMBEDDING))
         self._initialise()
@@ -317,17 +388,67 @@ class CFANet(nn.Module):
         ValueError
             A reference is missing or of another size, or an image has other than 1 or 3 channels.
         """
-        self._check(x, y)
-        crops = 1
-        if not self.training:
-            x, y, crops = self._prepared(x, y)
-        raw = self._predict(x, y)
-        raw = raw.view(-1, crops, raw.shape[-1]).mean(dim=1)
-        grades = torch.arange(1, raw.shape[-1] + 1, device=raw.device, dtype=raw.dtype)
-        mos = (raw * grades).sum(dim=-1, keepdim=True)
+        x, y, crops = self._prepared(x, y)
+        raw = self._mean_of_crops(self.score_linear(self._pooled(self._tokens(x, y))), crops)
+        mos = _grade(raw)
         if return_mos and return_dist:
             return [mos, raw]
         return raw if return_dist else mos
+
+    def examine(self, x: Tensor, y: Tensor | None = None) -> Examination:
+        """Score a batch and name what spoils it; see :meth:`forward`."""
+        x, y, crops = self._prepared(x, y)
+        tokens = self._tokens(x, y)
+        pooled = self._pooled(tokens)
+        score = _grade(self._mean_of_crops(self.score_linear(pooled), crops))
+        if not self.config.distortions:
+            none = score[:, :0]
+            return Examination(score, none, none)
+        logits, strengths = self.distortion_head(tokens, pooled)
+        return Examination(
+            score, self._mean_of_crops(logits, crops), self._mean_of_crops(strengths, crops)
+        )
+
+    def attention(self, x: Tensor, y: Tensor | None = None) -> list[Tensor]:
+        """Return where the deep queries look at each scale, from shallow to deep.
+
+        Parameters
+        ----------
+        x, y : Tensor
+            See :meth:`forward`.
+
+        Returns
+        -------
+        list of Tensor, shape (B, h, w)
+            Mean attention of all queries and heads to each token; a map sums to 1. The last one
+            is the attention of the final pooling among the deepest tokens themselves.
+
+        Raises
+        ------
+        ValueError
+            As :meth:`forward`, or the network averages over crops.
+        """
+        x, y, crops = self._prepared(x, y)
+        if crops > 1:
+            raise ValueError("a network that averages over crops has no attention map of the image")
+        maps, others = self._maps(x, y)
+        deepest = (maps[-1].shape[2], maps[-1].shape[3])
+        sizes = [pooled_size((one.shape[2], one.shape[3]), deepest) for one in maps]
+        tokens = self._from_maps(maps, others)
+        queries, found = tokens[-1], []
+        for block, memory in zip(self.attn_blks, reversed(tokens[:-1]), strict=True):
+            assert isinstance(block, Decoder)
+            found.append(block.weights(queries, memory))
+            queries = block(queries, memory)
+        y_last = self.attn_pool.norm1(queries)
+        pooling = self.attn_pool.self_attn(y_last, y_last, y_last)[1].mean(dim=1)
+        return [
+            one.view(-1, *size)
+            for one, size in zip([*reversed(found), pooling], sizes, strict=True)
+        ]
+
+    def _mean_of_crops(self, raw: Tensor, crops: int) -> Tensor:
+        return raw.view(-1, crops, raw.shape[-1]).mean(dim=1)
 
     def _check(self, x: Tensor, y: Tensor | None) -> None:
         if x.ndim != 4 or x.shape[1] not in (1, 3):
@@ -343,7 +464,10 @@ class CFANet(nn.Module):
             )
 
     def _prepared(self, x: Tensor, y: Tensor | None) -> tuple[Tensor, Tensor | None, int]:
-        """Cut crops and resize, as evaluation does."""
+        """Check, and in evaluation cut crops and resize; return the number of crops, too."""
+        self._check(x, y)
+        if self.training:
+            return x, y, 1
         config, crops = self.config, self.config.num_crop
         if crops > 1:
             x = _uniform_crops(x, crops, config.crop_size)
@@ -363,21 +487,33 @@ class CFANet(nn.Module):
         """Return the backbone's maps of images in [0, 1], from shallow to deep."""
         return list(self.semantic_model((x - self.mean.to(x.dtype)) / self.std.to(x.dtype)))
 
-    def _predict(self, x: Tensor, y: Tensor | None) -> Tensor:
-        maps = self.features(x)
-        others = self.features(y) if self.config.use_ref and y is not None else [None] * len(maps)
+    def _maps(self, x: Tensor, y: Tensor | None) -> tuple[list[Tensor], list[Tensor] | None]:
+        """Return the maps of the images, and those of the references where they count."""
+        if not self.config.use_ref:
+            return self.features(x), None
+        assert y is not None
+        return self.features(x), self.features(y)
+
+    def _tokens(self, x: Tensor, y: Tensor | None) -> list[Tensor]:
+        """Return the tokens of every scale, ``B x N x D``, from shallow to deep."""
+        return self._from_maps(*self._maps(x, y))
+
+    def _from_maps(self, maps: list[Tensor], others: list[Tensor] | None) -> list[Tensor]:
         deepest = (maps[-1].shape[2], maps[-1].shape[3])
-        tokens = [
-            self._tokens(level, one, other, deepest)
-            for level, (one, other) in enumerate(zip(maps, others, strict=True))
+        return [
+            self._reduced(level, one, None if others is None else others[level], deepest)
+            for level, one in enumerate(maps)
         ]
+
+    def _pooled(self, tokens: list[Tensor]) -> Tensor:
+        """Return what the score is made from, ``B x D``."""
         queries = tokens[-1]
         for block, memory in zip(self.attn_blks, reversed(tokens[:-1]), strict=True):
             queries = block(queries, memory)
-        raw: Tensor = self.score_linear(self.attn_pool(queries).mean(dim=1))
-        return raw
+        pooled: Tensor = self.attn_pool(queries).mean(dim=1)
+        return pooled
 
-    def _tokens(
+    def _reduced(
         self, level: int, one: Tensor, other: Tensor | None, deepest: tuple[int, int]
     ) -> Tensor:
         """Turn a map (and that of the reference) into tokens ``B x N x D``."""
@@ -404,6 +540,12 @@ class CFANet(nn.Module):
             dim=1,
         )
         return F.interpolate(full, size=size, mode="bicubic", align_corners=False)
+
+
+def _grade(raw: Tensor) -> Tensor:
+    """Return the score ``B x 1``: the mean grade of a distribution, or the raw output."""
+    grades = torch.arange(1, raw.shape[-1] + 1, device=raw.device, dtype=raw.dtype)
+    return (raw * grades).sum(dim=-1, keepdim=True)
 
 
 def _shorter_side(x: Tensor, side: int) -> list[int]:
