@@ -241,8 +241,8 @@ class Decoder(nn.Module):
         *before, last = self.layers
         for layer in before:
             queries = layer(queries, memory)
-        seen: Tensor = last.weights(queries, memory)
-        return seen
+        assert isinstance(last, DecoderLayer)
+        return last.weights(queries, memory)
 
 
 class DistortionHead(nn.Module):
