@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from napari_cvsuite.cli.common import compute, names_in, table_column, with_options
+from napari_cvsuite.quality.options import TrainOptions as QualityTrainOptions
 from napari_cvsuite.segmentation.options import PredictOptions, TrainOptions
 
 __all__ = ["doctor", "evaluate_app", "evaluate_segment", "segment", "train_app"]
@@ -75,6 +76,42 @@ def train_segment(
         return
     measured = f"validation Dice {result.best_score:.4f}" if result.validated_on else "trained"
     typer.echo(f"{measured}; use it with: napari-cvsuite models import {result.model}")
+
+
+@train_app.command("quality")
+@with_options(QualityTrainOptions)
+def train_quality(
+    images: Annotated[Path, typer.Option(help="Folder of good images.")],
+    out: Annotated[Path, typer.Option(help="Folder of the run; an unfinished one is resumed.")],
+    options: QualityTrainOptions,
+    validation: Annotated[
+        str,
+        typer.Option(
+            help="Names for validation: a text file, or FILE.json:key.key; empty takes every "
+            "fifth image, 'none' no image."
+        ),
+    ] = "",
+    device: Device = "auto",
+    as_json: AsJson = False,
+) -> None:
+    """Train TOPIQ on good images that are spoilt in known ways."""
+    from dataclasses import asdict
+
+    from napari_cvsuite.quality.train import TrainInputs, run
+
+    chosen = ("none",) if validation == "none" else names_in(validation)
+    result = compute(
+        lambda context: run(TrainInputs(images, out, chosen), options, context),
+        device,
+        "training",
+        "train",
+        as_json,
+    )
+    if as_json:
+        typer.echo(json.dumps({**asdict(result), "folder": str(result.folder)}))
+        return
+    measured = f"rank correlation {result.best_score:.4f}" if result.validated_on else "trained"
+    typer.echo(f"{measured}; the weights are {result.folder / 'best.pt'}")
 
 
 @with_options(PredictOptions)
