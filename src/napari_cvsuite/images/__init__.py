@@ -1,5 +1,6 @@
 """Arrays with axes: reading, normalising, tiling, writing. No torch, no Qt."""
 
+from napari_cvsuite.images.channels import channel_numbers, usable_channels
 from napari_cvsuite.images.cut import Cut, cut_along
 from napari_cvsuite.images.image import Image, ImageError
 from napari_cvsuite.images.normalise import Scaling, finite_range, minmax, to_three_channels
@@ -21,6 +22,7 @@ __all__ = [
     "Scaling",
     "Tile",
     "blend_rows",
+    "channel_numbers",
     "cut_along",
     "finite_range",
     "minmax",
@@ -30,6 +32,7 @@ __all__ = [
     "replacing",
     "scratch_array",
     "to_three_channels",
+    "usable_channels",
     "write_labels",
     "write_probability",
 ]

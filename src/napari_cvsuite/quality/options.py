@@ -4,10 +4,114 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from napari_cvsuite.images import channel_numbers
 from napari_cvsuite.jobs.options import Option, OptionError, Options
 from napari_cvsuite.jobs.registry import JobSpec
+from napari_cvsuite.quality.window import RULES
 
-__all__ = ["JOBS", "TrainOptions"]
+__all__ = ["JOBS", "MapOptions", "ScoreOptions", "TrainOptions"]
+
+
+@dataclass(frozen=True)
+class ScoreOptions(Options):
+    """Options of a score."""
+
+    model: str = Option("topiq-nr-synth", label="Model", help="Name of a model in the catalogue.")
+    axis: str = Option(
+        "auto",
+        label="Cut along",
+        help="Axis along which a stack is cut into slices; auto gives slices of y and x.",
+        choices=("auto", "t", "z", "y", "x"),
+        advanced=True,
+    )
+    channels: str = Option(
+        "",
+        label="Channels",
+        help="Up to three channels to use, counted from 0, such as 0 or 2,1,0; empty chooses.",
+        advanced=True,
+    )
+    intensity: str = Option(
+        "auto",
+        label="Intensity",
+        help="What becomes black and white: auto takes the whole range of 8-bit data and the "
+        "0.1th to 99.9th percentile of all other.",
+        choices=RULES,
+    )
+    low: float = Option(
+        0.0,
+        label="Black",
+        help="Intensity that becomes black where intensity is fixed.",
+        minimum=-1e12,
+        maximum=1e12,
+        advanced=True,
+    )
+    high: float = Option(
+        1.0,
+        label="White",
+        help="Intensity that becomes white where intensity is fixed.",
+        minimum=-1e12,
+        maximum=1e12,
+        advanced=True,
+    )
+    per: str = Option(
+        "stack",
+        label="Percentiles of",
+        help="Whether all slices share black and white, or each has its own.",
+        choices=("stack", "slice"),
+        advanced=True,
+    )
+    fit_reference: bool = Option(
+        False,
+        label="Resize reference",
+        help="Bring a reference of another size to that of the image.",
+        advanced=True,
+    )
+    precision: str = Option(
+        "float32",
+        label="Precision",
+        help="Number format of the computation; the short ones are quicker, and change scores.",
+        choices=("float32", "bfloat16", "float16"),
+        advanced=True,
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        try:
+            channel_numbers(self.channels)
+        except ValueError as error:
+            raise OptionError(str(error)) from error
+        if self.intensity == "fixed" and not self.high > self.low:
+            raise OptionError(f"white must be above black; got {self.low:g} and {self.high:g}")
+
+    @property
+    def channel_numbers(self) -> tuple[int, ...] | None:
+        """The channels as numbers; None leaves the choice to the program."""
+        return channel_numbers(self.channels)
+
+
+@dataclass(frozen=True)
+class MapOptions(ScoreOptions):
+    """Options of a map of local quality."""
+
+    window: int = Option(
+        192,
+        label="Window",
+        help="Side of the windows that are scored.",
+        minimum=32,
+        maximum=2048,
+        unit="px",
+    )
+    step: int = Option(
+        64,
+        label="Step",
+        help="Distance of neighbouring windows.",
+        minimum=4,
+        maximum=2048,
+        unit="px",
+    )
+    attention: bool = Option(
+        False, label="Attention", help="Show where the network looked at each scale, too."
+    )
 
 
 @dataclass(frozen=True)
@@ -109,6 +213,27 @@ class TrainOptions(Options):
 
 
 JOBS = {
+    "score": JobSpec(
+        name="quality.score",
+        run="napari_cvsuite.quality.score:run",
+        options="napari_cvsuite.quality.options:ScoreOptions",
+        title="Score",
+        help="Score the quality of every slice of an image.",
+    ),
+    "map": JobSpec(
+        name="quality.map",
+        run="napari_cvsuite.quality.map:run",
+        options="napari_cvsuite.quality.options:MapOptions",
+        title="Map quality",
+        help="Score windows of an image, to see where it is good.",
+    ),
+    "compare": JobSpec(
+        name="quality.compare",
+        run="napari_cvsuite.quality.compare:run",
+        options="napari_cvsuite.quality.options:ScoreOptions",
+        title="Compare versions",
+        help="Rank several versions of an image.",
+    ),
     "train": JobSpec(
         name="quality.train",
         run="napari_cvsuite.quality.train:run",

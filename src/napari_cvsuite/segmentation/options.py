@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 
+from napari_cvsuite.images import channel_numbers
 from napari_cvsuite.jobs.options import Option, OptionError, Options
 from napari_cvsuite.jobs.registry import JobSpec
 
@@ -15,8 +15,6 @@ MOST_PIXELS = 256_000_000
 
 MIN_TILE = 96
 """Smallest tile of a trained model in pixels: three times the usual overlap."""
-
-_CHANNELS = re.compile(r"(\d{1,5}( *, *\d{1,5}){0,2})?", re.ASCII)
 
 
 @dataclass(frozen=True)
@@ -100,16 +98,15 @@ class PredictOptions(Options):
         super().__post_init__()
         if self.tile and (self.tile < 64 or self.tile % 32):
             raise OptionError(f"tile must be 0 or a multiple of 32 from 64 on; got {self.tile}")
-        if not _CHANNELS.fullmatch(self.channels):
-            raise OptionError(
-                "channels must be empty or one to three numbers from 0 on, such as 0 or 2,1,0; "
-                f"got {self.channels!r}"
-            )
+        try:
+            channel_numbers(self.channels)
+        except ValueError as error:
+            raise OptionError(str(error)) from error
 
     @property
     def channel_numbers(self) -> tuple[int, ...] | None:
         """The channels as numbers; None leaves the choice to the program."""
-        return tuple(int(part) for part in self.channels.split(",")) if self.channels else None
+        return channel_numbers(self.channels)
 
 
 @dataclass(frozen=True)

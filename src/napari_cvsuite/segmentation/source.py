@@ -9,7 +9,13 @@ import numpy as np
 from numpy.typing import NDArray
 from skimage.color import rgb2hed
 
-from napari_cvsuite.images import Image, ImageError, Scaling, to_three_channels
+from napari_cvsuite.images import (
+    Image,
+    ImageError,
+    Scaling,
+    to_three_channels,
+    usable_channels,
+)
 
 __all__ = ["BLOCK_PIXELS", "PlaneSource", "row_blocks"]
 
@@ -56,7 +62,7 @@ class PlaneSource:
     ) -> None:
         self.shape = (image.size("y"), image.size("x"))
         self._image, self._index, self._stain, self._check = image, dict(index), stain, check
-        self._channels = _usable_channels(image, channels)
+        self._channels = usable_channels(image, channels)
         self._rows = slice(0, 0)
         self._cached: NDArray[Any] = np.zeros((0, 0))
         if self.shape[0] * self.shape[1] <= BLOCK_PIXELS:
@@ -124,25 +130,6 @@ class PlaneSource:
         parts = [self._density(block[::step, ::step]).ravel() for block in self._blocks()]
         low, high = np.percentile(np.concatenate(parts), [1.0, 99.5])
         return Scaling(float(low), float(high))
-
-
-def _usable_channels(image: Image, channels: tuple[int, ...] | None) -> tuple[int, ...] | None:
-    count = image.size("c") if "c" in image.axes else 1
-    if channels is None:
-        separate = "c" in image.axes and not image.axes.endswith("c")
-        # Of separate channels a fourth is one more stain, and not the alpha of a picture.
-        if count > (3 if separate else 4):
-            raise ImageError(
-                f"the image has {count} channels; choose up to three of them (channels='0,1,2')"
-            )
-        return None
-    if max(channels) >= count:
-        have = "one channel, 0" if count == 1 else f"channels 0 to {count - 1}"
-        raise ImageError(
-            f"channels {','.join(map(str, channels))} were asked for, but the image has {have}; "
-            "change the option channels or leave it empty"
-        )
-    return channels
 
 
 def _check_colour(image: Image, channels: tuple[int, ...] | None, stain: str) -> None:
