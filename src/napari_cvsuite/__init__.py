@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
+    from napari_cvsuite.images import Image
+    from napari_cvsuite.jobs import Context
+    from napari_cvsuite.quality.map import QualityMap
+    from napari_cvsuite.quality.score import ScoreResult
     from napari_cvsuite.segmentation.predict import SegmentResult
 
-__all__ = ["__version__", "segment"]
+__all__ = ["__version__", "quality_map", "score_quality", "segment"]
 
 __version__ = "0.1.0"
+
+T = TypeVar("T")
 
 
 def segment(image: Any, *, device: str = "auto", **options: Any) -> SegmentResult:
@@ -35,14 +42,85 @@ def segment(image: Any, *, device: str = "auto", **options: Any) -> SegmentResul
         Each message says what to do.
     """
     # Here, so that importing the package stays quick and loads no torch.
-    from napari_cvsuite.images import Image
-    from napari_cvsuite.jobs.queues import default_scheduler
-    from napari_cvsuite.models.device import choose_device
     from napari_cvsuite.segmentation.options import PredictOptions
     from napari_cvsuite.segmentation.predict import run
 
-    wrapped = image if isinstance(image, Image) else Image.from_array(image)
-    chosen = PredictOptions(**options)
-    return default_scheduler().run_inline(
-        lambda context: run(wrapped, chosen, context), choose_device(device), name="segment"
-    )
+    wrapped, chosen = _wrapped(image), PredictOptions(**options)
+    return _compute(lambda context: run(wrapped, chosen, context), device, "segment")
+
+
+def score_quality(
+    image: Any, reference: Any = None, *, device: str = "auto", **options: Any
+) -> ScoreResult:
+    """Score the quality of every slice of an image; higher is better.
+
+    Parameters
+    ----------
+    image : array or Image
+        2D to 4D, any real type; see :meth:`napari_cvsuite.images.Image.from_array` for how axes
+        are guessed.
+    reference : array or Image, optional
+        What it should look like: one slice, or one for each.
+    device : str
+        ``"auto"``, ``"cpu"``, ``"cuda:0"``, ``"mps"``.
+    **options
+        Fields of :class:`napari_cvsuite.quality.options.ScoreOptions`.
+
+    Returns
+    -------
+    ScoreResult
+
+    Raises
+    ------
+    ImageError, OptionError, UnknownModelError, CardError, WeightsError, DeviceError
+        Each message says what to do.
+    """
+    from napari_cvsuite.quality.options import ScoreOptions
+    from napari_cvsuite.quality.score import run
+
+    wrapped, chosen = _wrapped(image), ScoreOptions(**options)
+    other = None if reference is None else _wrapped(reference)
+    return _compute(lambda context: run(wrapped, chosen, context, other), device, "score")
+
+
+def quality_map(
+    image: Any, reference: Any = None, *, device: str = "auto", **options: Any
+) -> QualityMap:
+    """Score overlapping windows of every slice of an image.
+
+    Parameters
+    ----------
+    image, reference, device
+        See :func:`score_quality`.
+    **options
+        Fields of :class:`napari_cvsuite.quality.options.MapOptions`.
+
+    Returns
+    -------
+    QualityMap
+
+    Raises
+    ------
+    ImageError, OptionError, UnknownModelError, CardError, WeightsError, DeviceError
+        Each message says what to do.
+    """
+    from napari_cvsuite.quality.map import run
+    from napari_cvsuite.quality.options import MapOptions
+
+    wrapped, chosen = _wrapped(image), MapOptions(**options)
+    other = None if reference is None else _wrapped(reference)
+    return _compute(lambda context: run(wrapped, chosen, context, other), device, "map quality")
+
+
+def _wrapped(image: Any) -> Image:
+    from napari_cvsuite.images import Image
+
+    return image if isinstance(image, Image) else Image.from_array(image)
+
+
+def _compute(job: Callable[[Context], T], device: str, name: str) -> T:
+    """Run a job on the queue of a device and wait for it."""
+    from napari_cvsuite.jobs.queues import default_scheduler
+    from napari_cvsuite.models.device import choose_device
+
+    return default_scheduler().run_inline(job, choose_device(device), name=name)

@@ -23,7 +23,7 @@ from napari_cvsuite.jobs import Cancelled
 __all__ = ["app", "main", "with_options"]
 
 app = typer.Typer(
-    help="Segment medical and microscopy images with networks on your own machine.",
+    help="Segment and judge medical and microscopy images on your own machine.",
     add_completion=False,
     pretty_exceptions_enable=False,
 )
@@ -31,6 +31,7 @@ app.add_typer(tasks.train_app, name="train")
 app.add_typer(tasks.evaluate_app, name="evaluate")
 app.add_typer(models.models_app, name="models")
 app.command("segment")(tasks.segment)
+app.command("quality")(tasks.quality)
 app.command("open")(window.open_app)
 app.command("demo")(window.demo)
 app.command("doctor")(tasks.doctor)
@@ -49,7 +50,7 @@ def _root(
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
     ] = False,
 ) -> None:
-    """Segment medical and microscopy images with networks on your own machine.
+    """Segment and judge medical and microscopy images on your own machine.
 
     Without a command the desktop app opens.
     """

@@ -5,15 +5,16 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from napari_cvsuite.cli.common import compute, names_in, table_column, with_options
+from napari_cvsuite.quality.options import MapOptions
 from napari_cvsuite.quality.options import TrainOptions as QualityTrainOptions
 from napari_cvsuite.segmentation.options import PredictOptions, TrainOptions
 
-__all__ = ["doctor", "evaluate_app", "evaluate_segment", "segment", "train_app"]
+__all__ = ["doctor", "evaluate_app", "evaluate_segment", "quality", "segment", "train_app"]
 
 train_app = typer.Typer(help="Train a network on your own images.", no_args_is_help=True)
 evaluate_app = typer.Typer(help="Measure a model on images with known answers.")
@@ -141,6 +142,50 @@ def segment(
             typer.echo(f"{row['input']}: {row.get('error') or str(row['objects']) + ' objects'}")
     if summary["failed"]:
         raise typer.Exit(1)
+
+
+@with_options(MapOptions)
+def quality(
+    inputs: Annotated[list[Path], typer.Argument(help="Images, or folders of images.")],
+    options: MapOptions,
+    reference: Annotated[
+        Path | None, typer.Option(help="Image to compare with, for models that do.")
+    ] = None,
+    map_folder: Annotated[
+        Path | None, typer.Option("--map", help="Folder for maps of local quality.")
+    ] = None,
+    csv_file: Annotated[Path | None, typer.Option("--csv", help="Table to write.")] = None,
+    device: Device = "auto",
+    as_json: AsJson = False,
+) -> None:
+    """Score the quality of images: one row for every slice, higher is better."""
+    from napari_cvsuite.quality.files import score_files, write_table
+
+    result = compute(
+        lambda context: score_files(inputs, options, context, reference, map_folder),
+        device,
+        name="quality",
+        quiet=as_json,
+    )
+    if csv_file is not None:
+        write_table(csv_file, result["rows"])
+    if as_json:
+        typer.echo(json.dumps(result))
+    else:
+        for row in result["rows"]:
+            typer.echo(_in_words(row))
+        for failure in result["failures"]:
+            typer.echo(f"{failure['path']}: {failure['error']}")
+    if result["failures"]:
+        raise typer.Exit(1)
+
+
+def _in_words(row: dict[str, Any]) -> str:
+    if row["score"] is None:
+        return f"{row['path']} {row['index']}: {row['note']}"
+    likely = f" {row['likely_distortion']}" if row["likely_distortion"] else ""
+    sure = f" ({row['confidence']:.0%})" if likely else ""
+    return f"{row['path']} {row['index']}: {row['score']:.3f}{likely}{sure}"
 
 
 @evaluate_app.command("segment")

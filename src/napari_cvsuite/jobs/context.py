@@ -115,6 +115,32 @@ class Context:
         if self.on_pause is not None:
             self.on_pause()
 
+    def part(self, done: int, total: int, name: str) -> Context:
+        """Return a context in which the progress of one of `total` parts is a share of all.
+
+        Parameters
+        ----------
+        done : int
+            Parts that are finished.
+        total : int
+        name : str
+            Put before the messages.
+        """
+
+        def forward(progress: Progress) -> None:
+            share = progress.done / progress.total if progress.total else 0.0
+            self.progress(done + share, total, f"{name}: {progress.message}", progress.preview)
+
+        return Context(
+            self.device,
+            self.job_class,
+            self.token,
+            on_progress=forward,
+            on_warning=self.on_warning,
+            on_pause=self.on_pause,
+            log=self.log,
+        )
+
 
 _current: ContextVar[Context | None] = ContextVar("napari_cvsuite_context", default=None)
 

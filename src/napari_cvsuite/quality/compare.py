@@ -82,11 +82,8 @@ def run(
     started = time.monotonic()
     if len(images) < 2:
         raise ImageError("a comparison needs two versions or more; choose another one, too")
-    scorer = Scorer(options, context)
-    if scorer.compares and reference is None:
-        raise ImageError(
-            f"{options.model} compares with a reference; choose one, or a model without"
-        )
+    options = options.resolved(reference is not None)
+    scorer = Scorer(options, context, reference is not None)
     found: list[tuple[str, float, tuple[Row, ...], NDArray[np.float32] | None]] = []
     facts: dict[str, Any] = {}
     for number, image in enumerate(images):

@@ -114,11 +114,8 @@ def run(
     WeightsError, UnknownModelError, CardError, DeviceError, MemoryExhausted, Cancelled
     """
     started = time.monotonic()
-    scorer = Scorer(options, context)
-    if scorer.compares and reference is None:
-        raise ImageError(
-            f"{options.model} compares with a reference; choose one, or a model without"
-        )
+    options = options.resolved(reference is not None)
+    scorer = Scorer(options, context, reference is not None)
     planes, references = sources(image, reference if scorer.compares else None, options, context)
     tiles, grid = grid_of(planes.shape, options.window, options.step)
     shape, flat = (len(tiles), len(tiles[0])), [tile for row in tiles for tile in row]

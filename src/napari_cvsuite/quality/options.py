@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Self
 
 from napari_cvsuite.images import channel_numbers
 from napari_cvsuite.jobs.options import Option, OptionError, Options
@@ -11,12 +12,18 @@ from napari_cvsuite.quality.window import RULES
 
 __all__ = ["JOBS", "MapOptions", "ScoreOptions", "TrainOptions"]
 
+NO_REFERENCE, FULL_REFERENCE = "topiq-nr-synth", "topiq-fr-synth"
+
 
 @dataclass(frozen=True)
 class ScoreOptions(Options):
     """Options of a score."""
 
-    model: str = Option("topiq-nr-synth", label="Model", help="Name of a model in the catalogue.")
+    model: str = Option(
+        "auto",
+        label="Model",
+        help="Name of a model in the catalogue; auto takes ours, with or without reference.",
+    )
     axis: str = Option(
         "auto",
         label="Cut along",
@@ -87,6 +94,12 @@ class ScoreOptions(Options):
     def channel_numbers(self) -> tuple[int, ...] | None:
         """The channels as numbers; None leaves the choice to the program."""
         return channel_numbers(self.channels)
+
+    def resolved(self, compares: bool) -> Self:
+        """Return the options with a model by name, in place of "auto"."""
+        if self.model != "auto":
+            return self
+        return replace(self, model=FULL_REFERENCE if compares else NO_REFERENCE)
 
 
 @dataclass(frozen=True)

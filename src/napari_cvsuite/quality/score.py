@@ -151,11 +151,8 @@ def run(
     Cancelled
     """
     started = time.monotonic()
-    scorer = Scorer(options, context)
-    if scorer.compares and reference is None:
-        raise ImageError(
-            f"{options.model} compares with a reference; choose one, or a model without"
-        )
+    options = options.resolved(reference is not None)
+    scorer = Scorer(options, context, reference is not None)
     planes, references = sources(image, reference if scorer.compares else None, options, context)
     indices = planes.indices()
     rows: list[Row] = []

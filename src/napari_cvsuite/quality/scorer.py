@@ -170,16 +170,25 @@ class Scorer:
     Parameters
     ----------
     options : ScoreOptions
+        With a model by name.
     context : Context
+    compared : bool
+        Whether there is a reference.
 
     Raises
     ------
+    ImageError
+        The model needs a reference and there is none.
     UnknownModelError, CardError, DeviceError
         The model, device or precision is not to be had.
     """
 
-    def __init__(self, options: ScoreOptions, context: Context) -> None:
+    def __init__(self, options: ScoreOptions, context: Context, compared: bool = False) -> None:
         self.card = quality_card(options.model)
+        if self.compares and not compared:
+            raise ImageError(
+                f"{self.card.name} compares with a reference; choose one, or a model without"
+            )
         self._options, self._context = options, context
         device = choose_device(context.device)
         self._precision = choose_precision(device, options.precision)
@@ -211,8 +220,7 @@ class Scorer:
         Raises
         ------
         ImageError
-            The reference is missing or of another size, or the picture is too large to be seen
-            whole.
+            The reference is of another size, or the picture is too large to be seen whole.
         WeightsError, MemoryExhausted, Cancelled
         """
         self._check(pixels, reference)
@@ -299,10 +307,6 @@ class Scorer:
         }
 
     def _check(self, pixels: Pixels, reference: Pixels | None) -> None:
-        if self.compares and reference is None:
-            raise ImageError(
-                f"{self.card.name} compares with a reference; choose one, or a model without"
-            )
         if reference is not None and reference.shape != pixels.shape:
             sizes = " and ".join(f"{one.shape[1]} x {one.shape[0]}" for one in (pixels, reference))
             raise ImageError(

@@ -20,7 +20,7 @@ from napari_cvsuite.images import (
     write_labels,
     write_probability,
 )
-from napari_cvsuite.jobs.context import Cancelled, Context, Progress
+from napari_cvsuite.jobs.context import Cancelled, Context
 from napari_cvsuite.segmentation.measures import COLUMNS
 from napari_cvsuite.segmentation.options import PredictOptions
 from napari_cvsuite.segmentation.predict import run
@@ -76,7 +76,7 @@ def segment_files(
     rows: list[dict[str, Any]] = []
     for done, path in enumerate(paths):
         context.progress(done, len(paths), f"segmenting {path.name}")
-        inner = _inner(context, done, len(paths), path.name)
+        inner = context.part(done, len(paths), path.name)
         try:
             rows.append(_segment_one(path, out / names[done], options, inner, probabilities))
         except Cancelled:
@@ -88,24 +88,6 @@ def segment_files(
     summary = {"inputs": rows, "failed": sum("error" in row for row in rows)}
     _write_text(out / "summary.json", [json.dumps(summary, indent=2) + "\n"])
     return summary
-
-
-def _inner(context: Context, done: int, total: int, name: str) -> Context:
-    """Return a context in which the progress of one file is a part of that of all."""
-
-    def forward(progress: Progress) -> None:
-        share = progress.done / progress.total if progress.total else 0.0
-        context.progress(done + share, total, f"{name}: {progress.message}", progress.preview)
-
-    return Context(
-        context.device,
-        context.job_class,
-        context.token,
-        on_progress=forward,
-        on_warning=context.on_warning,
-        on_pause=context.on_pause,
-        log=context.log,
-    )
 
 
 def _output_names(paths: Sequence[Path]) -> list[str]:
