@@ -21,9 +21,9 @@ from napari_cvsuite.segmentation.data import (
     load_mask,
 )
 from napari_cvsuite.segmentation.options import TrainOptions
-from napari_cvsuite.segmentation.publish import publish
 from napari_cvsuite.segmentation.train import TrainInputs, run
 from napari_cvsuite.training.loop import RunFolderError
+from napari_cvsuite.training.publish import publish
 
 
 @pytest.fixture

@@ -109,10 +109,10 @@ def train_quality(
         as_json,
     )
     if as_json:
-        typer.echo(json.dumps({**asdict(result), "folder": str(result.folder)}))
+        typer.echo(json.dumps(asdict(result), default=str))
         return
     measured = f"rank correlation {result.best_score:.4f}" if result.validated_on else "trained"
-    typer.echo(f"{measured}; the weights are {result.folder / 'best.pt'}")
+    typer.echo(f"{measured}; use it with: napari-cvsuite models import {result.model}")
 
 
 @with_options(PredictOptions)
@@ -221,6 +221,36 @@ def evaluate_segment(
     for name, score in [*result.groups.items(), *result.classes.items()]:
         interval = f"[{score.low:.4f}, {score.high:.4f}]"
         typer.echo(f"{name:24} Dice {score.dice:.4f} {interval} n = {score.n}")
+
+
+@evaluate_app.command("quality")
+def evaluate_quality(
+    images: Annotated[Path, typer.Option(help="Folder of good images.")],
+    model: Annotated[list[str], typer.Option(help="Name of a model; may be given several times.")],
+    names: Annotated[
+        str, typer.Option(help="Names to use: a text file, or FILE.json:key.key.")
+    ] = "",
+    groups: Annotated[str, typer.Option(help="FILE.csv:column to report for each value.")] = "",
+    side: Annotated[
+        int, typer.Option(help="Pixels of the middle of each image to use.", min=192, max=4096)
+    ] = 384,
+    rows: Annotated[Path | None, typer.Option(help="CSV file for every single score.")] = None,
+    baselines: Annotated[bool, typer.Option(help="Measure plain measures, too.")] = True,
+    device: Device = "auto",
+    as_json: AsJson = False,
+) -> None:
+    """Spoil good images in known ways, and report how well scores follow."""
+    from napari_cvsuite.quality.evaluate import EvaluateInputs, as_json_text, as_text, evaluate
+
+    table, column = table_column(groups)
+    inputs = EvaluateInputs(images, names_in(names), table, column, side, rows)
+    found = compute(
+        lambda context: evaluate(inputs, model, context, baselines),
+        device,
+        name="evaluate",
+        quiet=as_json,
+    )
+    typer.echo(as_json_text(found) if as_json else as_text(found))
 
 
 def doctor(

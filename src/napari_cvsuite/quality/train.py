@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator, Sequence
+import math
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -25,13 +27,16 @@ from napari_cvsuite.models.weights import WeightsError, locate, read_state_dict
 from napari_cvsuite.quality import losses
 from napari_cvsuite.quality.distortions import DISTORTIONS, LEVELS
 from napari_cvsuite.quality.options import TrainOptions
+from napari_cvsuite.quality.publish import calibrate, card_fields, temperature
 from napari_cvsuite.quality.series import KINDS, LENGTH, Bank, Plan, bank
 from napari_cvsuite.quality.window import window_of
-from napari_cvsuite.training.loop import LoopOptions, TrainingTask, fit
+from napari_cvsuite.training.loop import LoopOptions, RunFolderError, TrainingTask, fit
+from napari_cvsuite.training.publish import write_model
 
 __all__ = ["TrainInputs", "TrainResult", "find_images", "read_good", "run", "split"]
 
 UInt8 = NDArray[np.uint8]
+MODEL = "model.safetensors"
 SUFFIXES = (".png", ".tif", ".tiff", ".jpg", ".jpeg", ".npy")
 PER_VALIDATION_IMAGE = 2 * len(DISTORTIONS)
 """Series made of each validation image."""
@@ -85,11 +90,14 @@ class TrainResult:
     Parameters
     ----------
     folder : Path
+        Folder of the run.
     best_score : float
         Mean of the two rank correlations of the weights kept: with the level within a series, and
         with the label over all crops; minus infinity without validation.
     trained_on, validated_on : int
         Numbers of images.
+    model : Path, optional
+        The weight file to use, with its card beside it.
     resumed : int
         Epochs that were on disk when the run started; 0 for a new one.
     """
@@ -98,6 +106,7 @@ class TrainResult:
     best_score: float
     trained_on: int
     validated_on: int
+    model: Path | None = None
     resumed: int = 0
 
 
@@ -106,7 +115,11 @@ class _Trainee(CFANet):
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:  # type: ignore[override]
         """Map ``B x 3 x H x W`` or ``B x 6 x H x W`` to scores, logits and strengths."""
-        seen = self.examine(x[:, :3], x[:, 3:] if x.shape[1] == 6 else None)
+        # Convolutions of few channels are 1.4 times as quick with channels last on a CPU.
+        one, other = (
+            part.contiguous(memory_format=torch.channels_last) for part in (x[:, :3], x[:, 3:])
+        )
+        seen = self.examine(one, other if x.shape[1] == 6 else None)
         return seen.score[:, 0], seen.logits, seen.strengths
 
 
@@ -177,6 +190,7 @@ def _network(options: TrainOptions) -> _Trainee:
             fix_norms=False,
         )
     )
+    network = network.to(memory_format=torch.channels_last)
     if not options.start:
         return network
     path = Path(options.start)
@@ -245,13 +259,13 @@ def _validate(
     made: Bank, options: TrainOptions, context: Context, model: nn.Module
 ) -> dict[str, float]:
     device = next(model.parameters()).device
-    scores, kinds = [], []
+    scores, logits = [], []
     for number in range(len(made.crops)):
         context.check()
         images, _ = _tensors(made, np.array([number]), options.reference)
-        score, logits, _ = model(images.to(device))
+        score, named, _ = model(images.to(device))
         scores.append(score.float().cpu().numpy())
-        kinds.append(logits.argmax(dim=1).cpu().numpy())
+        logits.append(named.float().cpu())
     found, facts = np.array(scores), np.asarray(made.facts)
     directed = [DISTORTIONS[KINDS[int(k)]].direction for k in facts[:, 0, 1]]
     within = [
@@ -259,13 +273,51 @@ def _validate(
         for one, levels in zip(found[directed], facts[directed, :, 2], strict=True)
     ]
     label = float(spearmanr(found.ravel(), facts[..., 0].ravel()).statistic)
-    true = np.where(facts[..., 2] > 0, facts[..., 1], 0)
+    true = torch.from_numpy(np.where(facts[..., 2] > 0, facts[..., 1], 0).ravel()).long()
+    guessed = torch.cat(logits)
     return {
         "val_score": (float(np.mean(within)) + label) / 2,
         "val_srcc_level": float(np.mean(within)),
         "val_srcc_label": label,
-        "val_kind_accuracy": float((np.array(kinds) == true).mean()),
+        "val_kind_accuracy": float((guessed.argmax(dim=1) == true).double().mean()),
+        "val_temperature": temperature(guessed, true),
     }
+
+
+def _keep(
+    folder: Path, facts: Mapping[str, Any], network: nn.Module, metrics: Mapping[str, float]
+) -> None:
+    """Write the model beside the run, its confidence calibrated, ready to be imported."""
+    stem = re.sub(r"[^A-Za-z0-9._+-]+", "-", folder.resolve().name).strip("-._+") or "model"
+    state = calibrate(network.state_dict(), metrics.get("val_temperature", 1.0))
+    finite = {key: value for key, value in metrics.items() if math.isfinite(value)}
+    write_model(state, folder / MODEL, stem[:100], {**facts, "metrics": finite})
+
+
+def _banks(
+    inputs: TrainInputs, parts: Sequence[Sequence[Path]], options: TrainOptions, context: Context
+) -> list[Bank | None]:
+    """Return the series to train on, and those to validate on if there are images for it."""
+    found: list[Bank | None] = []
+    counts = (options.series, PER_VALIDATION_IMAGE * len(parts[1]))
+    seconds = (options.second, 0.0)
+    for paths, count, second, part in zip(
+        parts, counts, seconds, ("series", "validation"), strict=True
+    ):
+        if not paths:
+            found.append(None)
+            continue
+        images = [read_good(path, options.size) for path in paths]
+        plan = Plan(count, options.size, second, options.seed)
+        names = [path.name for path in paths]
+        try:
+            found.append(bank(images, names, plan, inputs.out / part, context))
+        except OSError as error:
+            raise RunFolderError(
+                f"Cannot write to {inputs.out}: {error.strerror or error}. Free some space there "
+                "or choose another folder; the same command goes on from there."
+            ) from error
+    return found
 
 
 def run(inputs: TrainInputs, options: TrainOptions, context: Context) -> TrainResult:
@@ -286,28 +338,33 @@ def run(inputs: TrainInputs, options: TrainOptions, context: Context) -> TrainRe
     """
     device = choose_device(context.device)
     train, validation = split(find_images(inputs.images), inputs.validation)
-    made = []
-    for part, paths, count in (
-        ("series", train, options.series),
-        ("validation", validation, PER_VALIDATION_IMAGE * len(validation)),
-    ):
-        plan = Plan(count, options.size, options.second if part == "series" else 0.0, options.seed)
-        images = [read_good(path, options.size) for path in paths]
-        names = [path.name for path in paths]
-        made.append(bank(images, names, plan, inputs.out / part, context) if paths else None)
-    series, checks = made
+    series, checks = _banks(inputs, (train, validation), options, context)
     assert series is not None
+    network = _network(options)
+    data = (
+        f"{inputs.images.resolve().name}: {len(train)} images for training, {len(validation)} for "
+        "validation and choice of the epoch; synthetic distortions."
+    )
+    # Cards travel, so they name no folder of this machine.
+    chosen = {**asdict(options), "start": Path(options.start).name}
+    facts = card_fields(network, chosen, data)
+    validate = functools.partial(_validate, checks, options, context) if checks else None
     fields = {k: v for k, v in asdict(options).items() if k in LoopOptions.__annotations__}
     task = TrainingTask(
-        network=_network(options),
+        network=network,
         batches=functools.partial(_batches, series, options),
         loss=functools.partial(_loss, options.margin),
-        validate=functools.partial(_validate, checks, options, context) if checks else _nothing,
+        validate=validate or (lambda _: {}),
         score_name="val_score" if checks else "",
+        keep=functools.partial(_keep, inputs.out, facts),
     )
     outcome = fit(task, LoopOptions(**fields), inputs.out, context, device)
-    return TrainResult(inputs.out, outcome.best, len(train), len(validation), outcome.resumed)
-
-
-def _nothing(_: Any) -> dict[str, float]:
-    return {}
+    model, best = inputs.out / MODEL, inputs.out / "best.pt"
+    if best.exists() and not model.exists():
+        network.load_state_dict(read_state_dict(best))
+        with torch.inference_mode():
+            measured = validate(network.eval()) if validate else {}
+        _keep(inputs.out, facts, network, measured)
+    return TrainResult(
+        inputs.out, outcome.best, len(train), len(validation), model, outcome.resumed
+    )

@@ -35,8 +35,8 @@ from napari_cvsuite.segmentation.data import (
 from napari_cvsuite.segmentation.metrics import image_metrics
 from napari_cvsuite.segmentation.options import MIN_TILE, TrainOptions
 from napari_cvsuite.segmentation.plane import predict_classes
-from napari_cvsuite.segmentation.publish import write_model
 from napari_cvsuite.training.loop import LoopOptions, TrainingTask, fit
+from napari_cvsuite.training.publish import write_model
 
 __all__ = ["TrainInputs", "TrainResult", "run"]
 
@@ -259,6 +259,7 @@ def _facts(inputs: TrainInputs, options: TrainOptions, counts: tuple[int, int]) 
     """Return what the card of the trained model says besides its metrics."""
     names = [name.strip() for name in options.class_names.split(",") if name.strip()]
     return {
+        "task": "segmentation",
         "classes": names or ["background", *(f"class {i}" for i in range(1, options.classes))],
         "license": "not stated",
         "description": f"Trained on {inputs.images.resolve().name}.",

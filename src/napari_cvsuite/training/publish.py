@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
-from napari_cvsuite.models.adapters import infer_qtseg_config
+from napari_cvsuite.models.adapters import describe
 from napari_cvsuite.models.catalog import CardError, ModelCard
 from napari_cvsuite.models.files import into
 from napari_cvsuite.models.weights import card_beside, read_state_dict, write_safetensors
 
 __all__ = ["publish", "read_facts", "write_model"]
 
-DEFAULT_TILE = 256
 FACTS = (
+    "task",
+    "architecture",
+    "options",
+    "input",
     "classes",
     "license",
     "description",
@@ -39,39 +42,23 @@ def write_model(
     Parameters
     ----------
     state : mapping of str to Tensor
-        State dict of a QTSeg network.
+        State dict of a network whose architecture shows in its keys.
     path : Path
         The weight file, ending in ``.safetensors``; the card ends in ``.json``.
     name : str
         Name of the model.
     facts : mapping
-        The fields of the card that do not show in the weights: ``classes``, ``license`` and
-        ``input`` at least.
+        Fields of the card; those that show in the weights can be left out.
 
     Raises
     ------
     WeightsError
         The files cannot be written.
     CardError
-        A fact is missing, unknown or of the wrong form.
+        A fact is unknown or of the wrong form.
     """
-    config = infer_qtseg_config(state)
     write_safetensors(state, path, metadata={"name": name})
-    content = path.read_bytes()
-    card = ModelCard.from_dict(
-        {
-            "task": "segmentation",
-            "architecture": "qtseg",
-            "options": config.to_dict(),
-            **facts,
-            "name": name,
-            "weights": {
-                "filename": f"{name}.safetensors",
-                "sha256": hashlib.sha256(content).hexdigest(),
-                "size": len(content),
-            },
-        }
-    )
+    card = describe(state, name, {**facts, "name": name}, path.read_bytes())
     with into(path.with_suffix(".json")) as temporary:
         temporary.write_text(card.to_json(), encoding="utf-8")
     return card
@@ -92,19 +79,19 @@ def publish(
     Parameters
     ----------
     weights : Path
-        State dict of a QTSeg network, such as the ``best.pt`` of a run.
+        State dict of a network, such as the ``best.pt`` of a run.
     folder : Path
         Where both files go, made if needed; ``NAPARI_CVSUITE_HOME/models`` makes the model known
         at once.
     name : str
         Name of the model.
     tile : int
-        Side of the tiles in pixels of the image; 0 takes that of the run, else 256.
+        Side of the tiles in pixels of the image; 0 takes that of the run, or the usual one.
     facts : mapping, optional
         The rest of the card: ``classes``, ``license``, ``description``, ``data``, ``citation``
         and ``metrics``.
     scale : float
-        Pixels that the network sees for each pixel of the image; 0 takes that of the run, else 1.
+        Pixels that the network sees for each pixel of the image; 0 takes that of the run, or 1.
 
     Returns
     -------
@@ -121,18 +108,12 @@ def publish(
     state = read_state_dict(weights)
     beside = card_beside(weights)
     of_run = beside.to_dict() if isinstance(beside, ModelCard) else dict(beside or {})
-    stated = of_run.get("input", {"mode": "native", "tile": DEFAULT_TILE})
-    chosen = {"tile": tile, "scale": scale}
-    card = write_model(
-        state,
-        folder / f"{name}.safetensors",
-        name,
-        {
-            **{key: of_run[key] for key in FACTS if key in of_run},
-            **(facts or {}),
-            "input": {**stated, **{key: value for key, value in chosen.items() if value}},
-        },
-    )
+    fields = {**{key: of_run[key] for key in FACTS if key in of_run}, **(facts or {})}
+    chosen = {key: value for key, value in (("tile", tile), ("scale", scale)) if value}
+    if chosen:
+        stated = fields.get("input") or asdict(describe(state, name, fields, b"").input)
+        fields["input"] = {**stated, **chosen}
+    card = write_model(state, folder / f"{name}.safetensors", name, fields)
     return folder / f"{card.name}.json"
 
 
