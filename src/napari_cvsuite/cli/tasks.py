@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from napari_cvsuite.cli.common import compute, names_in, table_column, with_options
-from napari_cvsuite.quality.options import MapOptions
+from napari_cvsuite.quality.options import MapOptions, RatingsOptions
 from napari_cvsuite.quality.options import TrainOptions as QualityTrainOptions
 from napari_cvsuite.segmentation.options import PredictOptions, TrainOptions
 
@@ -113,6 +113,49 @@ def train_quality(
         return
     measured = f"rank correlation {result.best_score:.4f}" if result.validated_on else "trained"
     typer.echo(f"{measured}; use it with: napari-cvsuite models import {result.model}")
+
+
+@train_app.command("ratings")
+@with_options(RatingsOptions)
+def train_ratings(
+    table: Annotated[Path, typer.Argument(help="CSV file with the columns path and rating.")],
+    options: RatingsOptions,
+    column: Annotated[
+        str, typer.Option(help="Column of the ratings; higher is better.")
+    ] = "rating",
+    device: Device = "auto",
+    as_json: AsJson = False,
+) -> None:
+    """Fit the last layer of a quality model to your own ratings of 20 images or more."""
+    from dataclasses import asdict
+
+    from napari_cvsuite.images import read
+    from napari_cvsuite.quality.ratings import read_ratings, run
+
+    paths, ratings, others = read_ratings(table, column)
+    result = compute(
+        lambda context: run(
+            [read(path) for path in paths],
+            ratings,
+            options,
+            context,
+            [read(path) for path in others] or None,
+        ),
+        device,
+        name="fit to ratings",
+        quiet=as_json,
+    )
+    facts = {key: value for key, value in asdict(result).items() if key != "fit"}
+    facts |= {"srcc_before": result.fit.srcc_before, "srcc_held_out": result.fit.srcc_held_out}
+    if as_json:
+        typer.echo(json.dumps(facts))
+        return
+    typer.echo(
+        f"rank correlation with the ratings: {result.fit.srcc_before:.3f} before, "
+        f"{result.fit.srcc_held_out:.3f} held out"
+    )
+    better = "" if options.name else "; give --name to keep it"
+    typer.echo(f"kept as {result.kept}" if result.kept else f"not kept{better}")
 
 
 @with_options(PredictOptions)

@@ -409,6 +409,19 @@ class CFANet(nn.Module):
             score, self._mean_of_crops(logits, crops), self._mean_of_crops(strengths, crops)
         )
 
+    def embedding(self, x: Tensor, y: Tensor | None = None) -> Tensor:
+        """Return what the last linear layer of the score sees, ``B x D``; see :meth:`forward`."""
+        x, y, crops = self._prepared(x, y)
+        seen = self._pooled(self._tokens(x, y))
+        for layer in self.score_linear[: self.last]:
+            seen = layer(seen)
+        return self._mean_of_crops(seen, crops)
+
+    @property
+    def last(self) -> int:
+        """Index of the last linear layer in ``score_linear``."""
+        return max(i for i, one in enumerate(self.score_linear) if isinstance(one, nn.Linear))
+
     def attention(self, x: Tensor, y: Tensor | None = None) -> list[Tensor]:
         """Return where the deep queries look at each scale, from shallow to deep.
 

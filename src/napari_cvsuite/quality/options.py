@@ -10,7 +10,7 @@ from napari_cvsuite.jobs.options import Option, OptionError, Options
 from napari_cvsuite.jobs.registry import JobSpec
 from napari_cvsuite.quality.window import RULES
 
-__all__ = ["JOBS", "MapOptions", "ScoreOptions", "TrainOptions"]
+__all__ = ["JOBS", "MapOptions", "RatingsOptions", "ScoreOptions", "TrainOptions"]
 
 NO_REFERENCE, FULL_REFERENCE = "topiq-nr-synth", "topiq-fr-synth"
 
@@ -124,6 +124,21 @@ class MapOptions(ScoreOptions):
     )
     attention: bool = Option(
         False, label="Attention", help="Show where the network looked at each scale, too."
+    )
+
+
+@dataclass(frozen=True)
+class RatingsOptions(ScoreOptions):
+    """Options of fitting a model to somebody's own ratings."""
+
+    name: str = Option("", label="Name", help="Name of the new model; empty does not keep it.")
+    seed: int = Option(
+        0,
+        label="Seed",
+        help="Seed of the parting into folds.",
+        minimum=0,
+        maximum=2**31 - 1,
+        advanced=True,
     )
 
 
@@ -246,6 +261,14 @@ JOBS = {
         options="napari_cvsuite.quality.options:ScoreOptions",
         title="Compare versions",
         help="Rank several versions of an image.",
+    ),
+    "ratings": JobSpec(
+        name="quality.ratings",
+        run="napari_cvsuite.quality.ratings:run",
+        options="napari_cvsuite.quality.options:RatingsOptions",
+        title="Fit to ratings",
+        help="Fit the last layer of a model to your own ratings of images.",
+        job_class="batch",
     ),
     "train": JobSpec(
         name="quality.train",

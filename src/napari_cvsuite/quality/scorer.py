@@ -273,6 +273,29 @@ class Scorer:
 
         return self._run(attempt)
 
+    def embedding(self, pixels: Pixels, reference: Pixels | None = None) -> NDArray[np.float32]:
+        """Return what the last linear layer of the score sees, D numbers; see :meth:`score`.
+
+        Parts are averaged, which for a linear layer is the same as averaging their scores.
+        """
+        self._check(pixels, reference)
+
+        def attempt(plan: Plan) -> NDArray[np.float32]:
+            parts = self._parts((pixels.shape[0], pixels.shape[1]), plan)
+            found = []
+            with self._network(plan, "plain") as network, torch.inference_mode():
+                for part in parts:
+                    self._context.check()
+                    other = reference if self.compares else None
+                    beside = None if other is None else _tensor([_cut(other, part)], plan.device)
+                    own = _tensor([_cut(pixels, part)], plan.device)
+                    found.append(network.embedding(own, beside)[0].float().cpu().numpy())  # type: ignore[operator]
+            areas = [part.height * part.width for part in parts]
+            mean: NDArray[np.float32] = np.average(found, axis=0, weights=areas).astype(np.float32)
+            return mean
+
+        return self._run(attempt)
+
     def attention(self, pixels: Pixels, reference: Pixels | None = None) -> list[Pixels]:
         """Return where the network looks at each scale, from fine to coarse.
 
