@@ -36,3 +36,45 @@ def tiny_model(home: Path, tmp_path: Path) -> Iterator[str]:
     save_file(QTSeg(QTSegConfig(n_channel=4)).state_dict(), path)
     yield import_file(path).name
     store.default_store().evict_all()
+
+
+def _install_quality(path: Path, use_ref: bool) -> str:
+    """Install a narrow TOPIQ network with random weights and return its name."""
+    import torch
+    from safetensors.torch import save_file
+
+    from napari_cvsuite.models.topiq import CFANet, TopiqConfig
+    from napari_cvsuite.models.weights import import_file
+    from napari_cvsuite.quality.series import KINDS
+
+    torch.manual_seed(0)
+    config = TopiqConfig(
+        semantic_model_name="resnet18_compact",
+        use_ref=use_ref,
+        inter_dim=16,
+        num_heads=2,
+        gate_channels=8,
+        distortions=len(KINDS),
+        fix_norms=False,
+    )
+    save_file(CFANet(config).state_dict(), path)
+    given = {"options": config.to_dict(), "classes": list(KINDS)}
+    return import_file(path, given).name
+
+
+@pytest.fixture
+def tiny_quality_model(home: Path, tmp_path: Path) -> Iterator[str]:
+    """Install a quality network that needs no reference, and return its name."""
+    from napari_cvsuite.models import store
+
+    yield _install_quality(tmp_path / "tiny-quality.safetensors", use_ref=False)
+    store.default_store().evict_all()
+
+
+@pytest.fixture
+def tiny_comparing_model(home: Path, tmp_path: Path) -> Iterator[str]:
+    """Install a quality network that compares with a reference, and return its name."""
+    from napari_cvsuite.models import store
+
+    yield _install_quality(tmp_path / "tiny-comparing.safetensors", use_ref=True)
+    store.default_store().evict_all()

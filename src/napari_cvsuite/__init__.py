@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from napari_cvsuite.version import __version__
+
 if TYPE_CHECKING:
     from napari_cvsuite.images import Image
     from napari_cvsuite.jobs import Context
@@ -13,8 +15,6 @@ if TYPE_CHECKING:
     from napari_cvsuite.segmentation.predict import SegmentResult
 
 __all__ = ["__version__", "quality_map", "score_quality", "segment"]
-
-__version__ = "0.1.0"
 
 T = TypeVar("T")
 

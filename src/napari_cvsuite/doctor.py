@@ -13,6 +13,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import urlsplit
 
 __all__ = ["Finding", "examine"]
 
@@ -158,12 +159,15 @@ def _devices() -> Finding:
 
 def _models() -> Finding:
     from napari_cvsuite.models.catalog import Catalogue
+    from napari_cvsuite.models.local import is_here
     from napari_cvsuite.models.weights import WeightsError, verify
 
     catalogue = Catalogue()
     broken = [f"{problem}; repair or delete that file" for problem in catalogue.problems]
     good = []
     for card in catalogue:
+        if card.weights.sources and not is_here(card):
+            continue  # Still to be fetched, should somebody want it.
         try:
             verify(card)
             good.append(card.name)
@@ -199,7 +203,11 @@ def _network() -> Finding:
 
     mirror = os.environ.get("NAPARI_CVSUITE_MIRROR")
     origins = [card.weights.sources[0] for card in Catalogue() if card.weights.sources]
-    urls = list(dict.fromkeys([*([mirror] if mirror else []), *origins]))
+    # One address of each host: they all go the same way through a firewall.
+    hosts = {
+        urlsplit(url).netloc: url for url in reversed([*([mirror] if mirror else []), *origins])
+    }
+    urls = list(hosts.values())
     if not urls:
         return Finding("Network", True, "not needed (every model is on this machine)")
     refused = []

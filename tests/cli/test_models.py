@@ -8,6 +8,7 @@ import json
 import socket
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +16,10 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from napari_cvsuite.cli import app
+from napari_cvsuite.cli import app, models
 from napari_cvsuite.models.catalog import Catalogue, InputSpec, ModelCard, WeightFile, user_folder
 from napari_cvsuite.models.qtseg import build
-from napari_cvsuite.models.weights import write_card
+from napari_cvsuite.models.weights import write_card, write_safetensors
 
 RUNNER = CliRunner()
 CONTENT = b"weights" * 1000
@@ -67,6 +68,41 @@ def test_a_licence_is_accepted_on_the_command_line(url: str) -> None:
     assert Path(done.stdout.strip()).read_bytes() == CONTENT
 
 
+def test_a_licence_is_shown_and_asked_for_once(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    card = _install_card(f"{url}/far")
+    refused = RUNNER.invoke(app, ["models", "fetch", "far"], input="y\n")
+    assert refused.exit_code == 1 and "CC-BY-NC-4.0" in refused.stderr  # No terminal, no question.
+    monkeypatch.setattr(models, "_on_terminal", lambda: True)
+    declined = RUNNER.invoke(app, ["models", "fetch", "far"], input="n\n")
+    assert declined.exit_code == 1 and "--accept-licence" in str(declined.exception)
+    done = RUNNER.invoke(app, ["models", "fetch", "far"], input="y\n")
+    assert done.exit_code == 0 and "Do you accept" in done.stderr
+    path = user_folder() / card.weights.filename
+    path.unlink()
+    again = RUNNER.invoke(app, ["models", "fetch", "far"])
+    assert again.exit_code == 0 and again.stderr == "" and path.is_file()
+
+
+def test_known_models_are_listed_and_told_from_those_here() -> None:
+    listed = RUNNER.invoke(app, ["models", "list"])
+    lines = {line.split()[0]: line for line in listed.stdout.splitlines()}
+    assert "to fetch" in lines["topiq_nr"] and "CC BY-NC-SA 4.0" in lines["topiq_nr"]
+    assert "to fetch" not in lines["qtseg-nuclei"]
+
+
+def test_the_whole_hash_is_shown_once_the_file_is_here(url: str) -> None:
+    card = _install_card(f"{url}/far")
+    start = replace(card, weights=replace(card.weights, sha256=card.weights.sha256[:8], size=0))
+    write_card(start)
+    shown = json.loads(RUNNER.invoke(app, ["models", "info", "far"]).stdout)["weights"]
+    assert (shown["sha256"], shown["size"]) == (card.weights.sha256[:8], 0)
+    done = RUNNER.invoke(app, ["models", "fetch", "far", "--accept-license"])
+    assert done.exit_code == 0, done.output
+    shown = json.loads(RUNNER.invoke(app, ["models", "info", "far"]).stdout)["weights"]
+    assert (shown["sha256"], shown["size"]) == (card.weights.sha256, len(CONTENT))
+    assert card.weights.sha256 in RUNNER.invoke(app, ["models", "verify", "far"]).stdout
+
+
 def test_behind_a_firewall_file_folder_and_hash_are_named(
     url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -101,6 +137,18 @@ def test_publish_keeps_the_scale_and_import_renames(tmp_path: Path) -> None:
         assert card.classes == ("background", "cell")
         assert (card.input.scale, card.input.tile) == (2.0, 192)
         assert RUNNER.invoke(app, ["models", "verify", name]).exit_code == 0
+        assert "licence" not in done.stdout
+
+
+def test_the_licence_of_an_imported_file_is_shown(tmp_path: Path) -> None:
+    path = write_safetensors(build(2, 8).state_dict(), tmp_path / "near.safetensors")
+    card = replace(_install_card(), name="near")
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    file = replace(card.weights, filename=path.name, sha256=digest)
+    card_path = path.with_suffix(".json")
+    card_path.write_text(replace(card, weights=file).to_json(), encoding="utf-8")
+    done = RUNNER.invoke(app, ["models", "import", str(path)])
+    assert done.stdout.strip() == "installed near (licence: CC-BY-NC-4.0)"
 
 
 def test_a_folder_without_a_finished_run_is_refused(tmp_path: Path) -> None:

@@ -49,6 +49,10 @@ def test_card_round_trip(
         (("input", "tile"), 0, "input.tile"),
         (("input", "mode"), "zoom", "native, resize"),
         (("weights", "sha256"), "abc", "64 lowercase hex"),
+        (("weights", "sha256"), "0" * 7, "the first 8 of them or more"),
+        (("weights", "sha256"), "0" * 65, "64 lowercase hex"),
+        (("weights", "size"), -1, "weights.size"),
+        (("input", "normalisation"), "zscore", "minmax, unit"),
         (("weights", "filename"), "../x", "without folders"),
         (("weights", "sources"), ["file:///etc/passwd"], "http"),
         (("name",), "a/b", "name must"),
@@ -74,6 +78,26 @@ def test_missing_field_and_bad_json() -> None:
         ModelCard.from_dict(data)
     with pytest.raises(CardError, match="not valid JSON"):
         ModelCard.from_json("{")
+
+
+def test_the_first_digits_of_a_hash_stand_for_it() -> None:
+    whole = WeightFile("w.pth", "0123456789abcdef" * 4, 0)
+    start = dataclasses.replace(whole, sha256=whole.sha256[:8])
+    other = dataclasses.replace(whole, sha256="01234568")
+    assert start.has_hash(whole.sha256) and not other.has_hash(whole.sha256)
+    assert start.is_same(whole) and whole.is_same(start) and not whole.is_same(other)
+    assert whole.shown_hash() == whole.sha256 and start.shown_hash() == "01234567…"
+
+
+def test_the_package_wins_and_its_cards_are_good(home: Path) -> None:
+    catalogue = Catalogue()
+    assert catalogue.problems == [] and catalogue.packaged() == list(catalogue)
+    user_folder().mkdir(parents=True)
+    (user_folder() / "x.json").write_text(make("topiq_nr").to_json(), encoding="utf-8")
+    (user_folder() / "y.json").write_text(make("mine").to_json(), encoding="utf-8")
+    again = Catalogue()
+    assert again.packaged() == catalogue.packaged() and again.names()[-1] == "mine"
+    assert len(again.problems) == 1 and "'topiq_nr' is taken" in again.problems[0]
 
 
 def test_catalogue(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

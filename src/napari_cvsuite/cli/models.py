@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from napari_cvsuite.cli.common import run_job
+
+if TYPE_CHECKING:
+    from napari_cvsuite.models.catalog import ModelCard
 
 __all__ = ["models_app"]
 
@@ -21,40 +25,49 @@ Name = Annotated[str, typer.Argument(help="Name of the model.")]
 def models_list(
     as_json: Annotated[bool, typer.Option("--json", help="Print as JSON.")] = False,
 ) -> None:
-    """List the models of the catalogue."""
+    """List the models of the catalogue, and which of them are still to be fetched."""
     from napari_cvsuite.models.catalog import Catalogue
+    from napari_cvsuite.models.local import is_here
 
     cards = list(Catalogue())
     if as_json:
         typer.echo(json.dumps([card.to_dict() for card in cards]))
         return
     for card in cards:
-        typer.echo(f"{card.name:24} {card.task:14} {card.license:14} {card.description}")
+        state = "" if is_here(card) else "to fetch"
+        typer.echo(f"{card.name:24} {card.task:14} {card.license:14} {state:8} {card.description}")
 
 
 @models_app.command("info")
 def models_info(name: Name) -> None:
-    """Print the card of a model as JSON."""
+    """Print the card of a model as JSON; hash and size are those of its file, where it is here."""
     from napari_cvsuite.models.catalog import Catalogue
+    from napari_cvsuite.models.weights import completed
 
-    typer.echo(json.dumps(Catalogue().get(name).to_dict(), indent=2))
+    typer.echo(json.dumps(completed(Catalogue().get(name)).to_dict(), indent=2))
 
 
 @models_app.command("verify")
 def models_verify(name: Name) -> None:
     """Check the hash of a model's weight file on this machine."""
     from napari_cvsuite.models.catalog import Catalogue
-    from napari_cvsuite.models.weights import verify
+    from napari_cvsuite.models.weights import completed, verify
 
     card = Catalogue().get(name)
-    typer.echo(f"{card.name}: {verify(card)} has the expected sha256")
+    path = verify(card)
+    typer.echo(f"{card.name}: {path} has the expected sha256 {completed(card).weights.sha256}")
 
 
 @models_app.command("fetch")
 def models_fetch(
     name: Name,
     accept_licence: Annotated[
-        bool, typer.Option("--accept-licence", help="Accept the licence that the card names.")
+        bool,
+        typer.Option(
+            "--accept-licence",
+            "--accept-license",
+            help="Accept the licence that the card names; it is shown, and asked for once.",
+        ),
     ] = False,
 ) -> None:
     """Find or download the weight file of a model."""
@@ -62,7 +75,25 @@ def models_fetch(
     from napari_cvsuite.models.weights import fetch
 
     card = Catalogue().get(name)
-    typer.echo(str(run_job(lambda context: fetch(card, accept_licence), name="fetch")))
+    accepted = _agreed(card, accept_licence)
+    typer.echo(str(run_job(lambda context: fetch(card, accepted), name="fetch")))
+
+
+def _agreed(card: ModelCard, accepted: bool) -> bool:
+    """Show a licence that is to be accepted before a download; on a terminal, ask."""
+    from napari_cvsuite.models.licences import is_accepted, terms
+    from napari_cvsuite.models.local import find
+
+    if is_accepted(card) or find(card) is not None:
+        return accepted
+    typer.echo(terms(card), err=True)
+    if accepted or not _on_terminal():
+        return accepted
+    return typer.confirm("Do you accept this licence?", err=True)
+
+
+def _on_terminal() -> bool:
+    return sys.stdin.isatty() and sys.stderr.isatty()
 
 
 @models_app.command("import")
@@ -70,7 +101,8 @@ def models_import(
     path: Annotated[
         Path,
         typer.Argument(
-            help="Weight file (.safetensors, .pt), bundle (.zip), or folder of a training run."
+            help="Weight file (.safetensors, .pt, .pth), bundle (.zip), or folder of a training "
+            "run."
         ),
     ],
     name: Annotated[str, typer.Option(help="Name to install it by; default its own.")] = "",
@@ -103,7 +135,8 @@ def models_import(
         given = {"input": InputSpec("resize", whole, colour)} if whole else None
         cards = [run_job(lambda context: import_file(path, given, name), name="import")]
     for card in cards:
-        typer.echo(f"installed {card.name}")
+        licence = f" (licence: {card.license})" if card.weights.license_must_be_accepted else ""
+        typer.echo(f"installed {card.name}{licence}")
 
 
 @models_app.command("export")
@@ -140,7 +173,7 @@ def models_publish(
 ) -> None:
     """Turn a training run into a half-precision weight file with its card."""
     from napari_cvsuite.models.catalog import user_folder
-    from napari_cvsuite.segmentation.publish import publish, read_facts
+    from napari_cvsuite.training.publish import publish, read_facts
 
     given = read_facts(facts)
     made = run_job(

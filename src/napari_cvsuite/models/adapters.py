@@ -27,10 +27,15 @@ __all__ = [
     "infer_qtseg_config",
     "load_qtseg",
     "read_tensors",
+    "require_layout",
+    "require_scaling",
     "tensors_to_bytes",
 ]
 
-_NESTS = ("state_dict_model", "state_dict", "model_state_dict")
+_NESTS = ("state_dict_model", "state_dict", "model_state_dict", "params")
+SCALINGS = {"qtseg": "minmax", "topiq": "unit"}
+"""How the networks of each architecture want their input scaled."""
+_TOPIQ = ("semantic_model.", "weight_pool.", "dim_reduce.", "attn_blks.", "score_linear.")
 USE = "Use a QTSeg checkpoint of the whole network, as training writes."
 AGAIN = "Copy or download it again."
 _SCALAR = np.float64(0).__reduce__()[0]
@@ -78,6 +83,24 @@ def build_qtseg(
     with torch.device("meta"):
         model = QTSeg(config)
     expected = model.state_dict()
+    require_layout(state, expected, "QTSeg", USE)
+    # Copies, as tensors may be views of the mapped file, which Windows then keeps locked.
+    owned = {k: state[k].to(v.dtype, copy=True) for k, v in expected.items()}
+    model.load_state_dict(owned, strict=True, assign=True)
+    return model.eval()
+
+
+def require_layout(
+    state: Mapping[str, Tensor], expected: Mapping[str, Tensor], network: str, remedy: str
+) -> None:
+    """Raise :class:`WeightsError` unless the keys and shapes are those of `expected`.
+
+    Parameters
+    ----------
+    state, expected : mapping of str to Tensor
+    network, remedy : str
+        Name of the architecture, and a sentence on what to do, for the message.
+    """
     problems = [f"missing {k}" for k in expected if k not in state]
     problems += [f"unexpected {k}" for k in state if k not in expected]
     problems += [
@@ -88,12 +111,9 @@ def build_qtseg(
     if problems:
         more = f" and {len(problems) - 5} more" if len(problems) > 5 else ""
         raise WeightsError(
-            f"The file is not for the QTSeg architecture: {'; '.join(problems[:5])}{more}. {USE}"
+            f"The file is not for the {network} architecture: {'; '.join(problems[:5])}{more}. "
+            f"{remedy}"
         )
-    # Copies, as tensors may be views of the mapped file, which Windows then keeps locked.
-    owned = {k: state[k].to(v.dtype, copy=True) for k, v in expected.items()}
-    model.load_state_dict(owned, strict=True, assign=True)
-    return model.eval()
 
 
 def infer_qtseg_config(state: Mapping[str, Tensor], num_heads: int = 8) -> QTSegConfig:
@@ -227,21 +247,50 @@ def describe(
     )
     fields: dict[str, Any] = {
         "name": name,
-        "task": "semantic segmentation",
-        "architecture": "qtseg",
+        "architecture": "topiq" if any(k.startswith(_TOPIQ) for k in state) else "qtseg",
         "license": "unknown",
         "description": f"Imported from {stem}.",
     }
     fields.update({k: v for k, v in given.items() if k != "weights"})
     if fields["architecture"] == "qtseg":
-        heads = int(dict(fields.get("options", {})).get("num_heads", 8))
-        config = build_qtseg(state, heads).config
-        count = max(2, config.num_classes)  # One sigmoid plane tells two classes apart.
-        fields.setdefault("options", config.to_dict())
-        fields.setdefault("classes", ["background", *(f"class {i}" for i in range(1, count))])
-        fields.setdefault("input", dataclasses.asdict(InputSpec(channels=config.image_channel)))
+        inferred = _qtseg_fields(state, fields.get("options", {}))
+    elif fields["architecture"] == "topiq":
+        # Here, since torchvision takes a while to load.
+        from napari_cvsuite.models.topiq_weights import topiq_fields
+
+        inferred = topiq_fields(state, fields.get("options", {}))
+    else:
+        inferred = {}
+    options = {**inferred.get("options", {}), **fields.get("options", {})}
+    fields = {**inferred, **fields, "options": options}
     if isinstance(fields.get("input"), InputSpec):
         fields["input"] = dataclasses.asdict(fields["input"])
     digest = hashlib.sha256(content).hexdigest()
     weights = WeightFile(f"{name}.safetensors", digest, len(content))
-    return ModelCard.from_dict({**fields, "weights": dataclasses.asdict(weights)})
+    card = ModelCard.from_dict({**fields, "weights": dataclasses.asdict(weights)})
+    require_scaling(card)
+    return card
+
+
+def require_scaling(card: ModelCard) -> None:
+    """Raise :class:`WeightsError` if a card states another scaling than its network needs."""
+    stated = card.input.normalisation
+    needed = SCALINGS.get(card.architecture, stated)
+    if stated != needed:
+        raise WeightsError(
+            f"The card of {card.name!r} states input.normalisation {stated!r}, but networks of the "
+            f"architecture {card.architecture!r} need {needed!r}. Correct the card; with models "
+            "import, leave --whole away, which is for segmentation."
+        )
+
+
+def _qtseg_fields(state: Mapping[str, Tensor], options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the fields of a card that the weights show."""
+    config = build_qtseg(state, int(options.get("num_heads", 8))).config
+    count = max(2, config.num_classes)  # One sigmoid plane tells two classes apart.
+    return {
+        "task": "semantic segmentation",
+        "options": config.to_dict(),
+        "classes": ["background", *(f"class {i}" for i in range(1, count))],
+        "input": InputSpec(channels=config.image_channel),
+    }

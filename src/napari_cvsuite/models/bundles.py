@@ -14,13 +14,15 @@ from typing import IO
 from napari_cvsuite.jobs.context import current_context
 from napari_cvsuite.models.catalog import ModelCard, user_folder
 from napari_cvsuite.models.files import CHUNK, WeightsError, into, require_hash, writing
-from napari_cvsuite.models.local import locate, require_free, write_card
+from napari_cvsuite.models.local import completed, locate, require_free, write_card
 
 __all__ = ["export_bundle", "import_bundle"]
 
 AGAIN = "Copy it again, whole."
 ANEW = "Make it anew with: napari-cvsuite models export"
 _MAX_CARD_BYTES = 1 << 20
+_MAX_UNSTATED_BYTES = 4 << 30
+"""Limit for a weight file whose card states no size."""
 
 
 def export_bundle(cards: Iterable[ModelCard], zip_path: str | os.PathLike[str]) -> Path:
@@ -28,6 +30,8 @@ def export_bundle(cards: Iterable[ModelCard], zip_path: str | os.PathLike[str]) 
     target = Path(zip_path)
     unique = list({card.name: card for card in cards}.values())
     paths = {card.weights.filename: locate(card) for card in unique}
+    # What the other machine checks: the whole hash, and the size against endless archives.
+    unique = [completed(card) for card in unique]
     with into(target) as temporary, zipfile.ZipFile(temporary, "w") as bundle:
         for card in unique:
             bundle.writestr(f"cards/{card.name}.json", card.to_json())
@@ -104,13 +108,13 @@ def _bundle_cards(bundle: zipfile.ZipFile) -> list[ModelCard]:
 
 
 def _unpack(stream: IO[bytes], target: Path, card: ModelCard) -> None:
-    left = card.weights.size
+    left = card.weights.size or _MAX_UNSTATED_BYTES
     with writing(target.parent), target.open("wb") as out:
         while chunk := stream.read(CHUNK):
             current_context().check()
             left -= len(chunk)
             if left < 0:  # A zip bomb stops here, not when the disk is full.
                 raise WeightsError(
-                    f"{target.name} in the bundle is larger than its card says. {ANEW}"
+                    f"{target.name} in the bundle is larger than its card allows. {ANEW}"
                 )
             out.write(chunk)

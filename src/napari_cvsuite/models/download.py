@@ -8,6 +8,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from napari_cvsuite.jobs.context import current_context
+from napari_cvsuite.models import licences
 from napari_cvsuite.models.catalog import ModelCard, user_folder
 from napari_cvsuite.models.files import CHUNK, WeightsError, into, sha256
 
@@ -26,7 +27,7 @@ def download(card: ModelCard, problems: list[str], accepted: bool) -> Path:
     problems : list of str
         What was wrong with local files, for the message.
     accepted : bool
-        The user agrees to the licence.
+        The user agrees to the licence, which is remembered.
 
     Raises
     ------
@@ -34,7 +35,9 @@ def download(card: ModelCard, problems: list[str], accepted: bool) -> Path:
         The licence is not accepted, or no address delivers; the message names the file, the
         folder it belongs in and its hash.
     """
-    if card.weights.license_must_be_accepted and not accepted:
+    if accepted:
+        licences.accept(card)
+    if not licences.is_accepted(card):
         raise WeightsError(
             f"The weights of {card.name!r} may be downloaded once their licence "
             f"({card.license}) is accepted: run napari-cvsuite models "
@@ -48,7 +51,7 @@ def download(card: ModelCard, problems: list[str], accepted: bool) -> Path:
     while not _fetching.acquire(timeout=0.2):
         current_context().check()
     try:
-        if target.is_file() and sha256(target) == card.weights.sha256:
+        if target.is_file() and card.weights.has_hash(sha256(target)):
             return target  # Another thread fetched it while this one waited.
         for url in urls:
             reason = _try_url(url, target, card)
@@ -61,7 +64,7 @@ def download(card: ModelCard, problems: list[str], accepted: bool) -> Path:
     raise WeightsError(
         f"Cannot get the weights of {card.name!r}.\n{tried}\n"
         f"Without network access, put the file {card.weights.filename} into {user_folder()} "
-        f"by hand (sha256 {card.weights.sha256})."
+        f"by hand (sha256 {card.weights.shown_hash()})."
     )
 
 
@@ -80,8 +83,9 @@ def _try_url(url: str, target: Path, card: ModelCard) -> str | None:
                     # Caught here as requests' errors are OSErrors, like those of a full disk.
                     raise _FetchError(f"{type(error).__name__}: {error}") from error
             found = sha256(temporary)
-            if found != card.weights.sha256:
-                raise _FetchError(f"wrong content: expected {card.weights.sha256}, found {found}")
+            if not card.weights.has_hash(found):
+                expected = card.weights.shown_hash()
+                raise _FetchError(f"wrong content: expected {expected}, found {found}")
     except _FetchError as failed:
         return str(failed)
     return None
@@ -103,8 +107,10 @@ class _Bar:
         """Count the bytes of one chunk; pooch counts the last chunk as a full one."""
         size = self._card.weights.size
         self._done += amount
-        if self._done >= size + 2 * CHUNK:
+        if size and self._done >= size + 2 * CHUNK:
             raise _FetchError(f"it sends more than the {size} bytes expected")
+        # pooch sets the total to what the server announces, 0 where it announces nothing.
+        size = size or self.total
         message = f"Downloading {self._card.weights.filename}"
         current_context().progress(min(self._done, size), size, message)
 

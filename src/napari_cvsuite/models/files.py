@@ -42,10 +42,10 @@ def forget_hashes() -> None:
 def require_hash(path: Path, card: ModelCard) -> None:
     """Raise :class:`WeightsError` unless the file has the hash of the card."""
     found = sha256(path)
-    if found != card.weights.sha256:
+    if not card.weights.has_hash(found):
         raise WeightsError(
             f"{path} is not the weight file of {card.name!r}: expected sha256 "
-            f"{card.weights.sha256}, found {found}. The file is damaged or of another "
+            f"{card.weights.shown_hash()}, found {found}. The file is damaged or of another "
             "version: delete it and fetch or import it again."
         )
 

@@ -193,6 +193,17 @@ def _build_qtseg(card: ModelCard, state: Mapping[str, Tensor], form: str) -> nn.
     return made if card.threshold == 0.5 else ShiftedDecision(made, card.threshold)
 
 
+def _build_topiq(card: ModelCard, state: Mapping[str, Tensor], form: str) -> nn.Module:
+    from napari_cvsuite.models.topiq_weights import build_topiq
+
+    model = build_topiq(state, card.options)
+    if form == "plain":
+        return model
+    from napari_cvsuite.models.topiq_fast import fuse
+
+    return fuse(model)
+
+
 class ShiftedDecision(nn.Module):
     """A network of two classes whose decision lies at another probability than one half.
 
@@ -216,7 +227,7 @@ class ShiftedDecision(nn.Module):
         return torch.cat([logits[:, :-1], foreground], dim=1), embedding
 
 
-BUILDERS: dict[str, Builder] = {"qtseg": _build_qtseg}
+BUILDERS: dict[str, Builder] = {"qtseg": _build_qtseg, "topiq": _build_topiq}
 """Makers of networks by architecture; assign to it to register one."""
 
 
@@ -231,6 +242,9 @@ def build_model(card: ModelCard, form: str) -> nn.Module:
     if card.architecture not in BUILDERS:
         known = ", ".join(sorted(BUILDERS))
         raise WeightsError(f"Unknown architecture {card.architecture!r}; known are: {known}.")
+    from napari_cvsuite.models.adapters import require_scaling
+
+    require_scaling(card)
     return BUILDERS[card.architecture](card, read_state_dict(locate(card)), form)
 
 

@@ -184,6 +184,16 @@ class SwinBase(nn.Module):
         self.layers = nn.ModuleList(stages)
         self.norm, self.head = nn.LayerNorm(width), nn.Linear(width, 1000)
 
+    def constants(self) -> dict[str, Tensor]:
+        """Return the buffers by name, which follow from the sizes; files may leave them out."""
+        made = {}
+        for name, module in self.named_modules():
+            if isinstance(module, SwinBlock):
+                made[f"{name}.attn.relative_position_index"] = _relative_index()
+                if module.shift:
+                    made[f"{name}.attn_mask"] = _shift_mask(module.side, module.shift)
+        return made
+
     def forward(self, x: Tensor) -> list[Tensor]:
         """Map ``B x 3 x 384 x 384`` to maps of 48, 24, 12 and 12 patches a side.
 

@@ -13,9 +13,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from napari_cvsuite.models.bundles import export_bundle, import_bundle
-from napari_cvsuite.models.catalog import ModelCard, user_folder
-from napari_cvsuite.models.files import WeightsError, into, require_hash
-from napari_cvsuite.models.local import fetch, locate, require_free, verify, write_card
+from napari_cvsuite.models.catalog import Catalogue, ModelCard, user_folder
+from napari_cvsuite.models.files import WeightsError, into, require_hash, sha256
+from napari_cvsuite.models.local import (
+    completed,
+    fetch,
+    locate,
+    require_free,
+    verify,
+    write_card,
+)
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -23,6 +30,7 @@ if TYPE_CHECKING:
 __all__ = [
     "WeightsError",
     "card_beside",
+    "completed",
     "export_bundle",
     "fetch",
     "import_bundle",
@@ -88,7 +96,8 @@ def import_file(
     card : ModelCard or mapping, optional
         A full card, whose hash the file must have; or some fields of a new one, the others
         being inferred. With a new card the tensors are stored as safetensors, so that no
-        pickle is kept. Without, a card beside the file is used, such as a training run writes.
+        pickle is kept. Without, a card beside the file is used, such as a training run writes;
+        else that of the package, if the file is one that it knows; else one is inferred.
     name : str
         Name to install the model by; default that of the card.
 
@@ -109,11 +118,16 @@ def import_file(
         source = _of_run(source)
     state = read_state_dict(source)
     folder = user_folder()
-    card = card_beside(source) if card is None else card
+    card = card_beside(source) or _known(source) if card is None else card
     if isinstance(card, ModelCard):
         require_hash(source, card)
         if name:
-            file = replace(card.weights, filename=f"{name}{source.suffix}")
+            file = replace(
+                card.weights,
+                filename=f"{name}{source.suffix}",
+                sha256=sha256(source),
+                size=source.stat().st_size,
+            )
             card = replace(card, name=name, weights=file)
         require_free(card)
         with into(folder / card.weights.filename) as temporary:
@@ -127,6 +141,12 @@ def import_file(
             temporary.write_bytes(content)
     write_card(card)
     return card
+
+
+def _known(source: Path) -> ModelCard | None:
+    """Return the card of the package for this very file, whatever its name."""
+    digest = sha256(source)
+    return next((c for c in Catalogue().packaged() if c.weights.has_hash(digest)), None)
 
 
 def _of_run(folder: Path) -> Path:

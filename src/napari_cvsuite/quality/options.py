@@ -173,7 +173,7 @@ class TrainOptions(Options):
         maximum=1_000_000,
     )
     size: int = Option(
-        192, label="Crop", help="Side of the crops.", minimum=161, maximum=1024, unit="px"
+        192, label="Crop", help="Side of the crops.", minimum=176, maximum=1024, unit="px"
     )
     second: float = Option(
         0.2,

@@ -13,15 +13,16 @@ from numpy.typing import NDArray
 from skimage.transform import resize
 from torch import Tensor, nn
 
-from napari_cvsuite import __version__
 from napari_cvsuite.images import Image, ImageError, Tile, cut_along, plan_tiles, usable_channels
 from napari_cvsuite.jobs.context import Context
 from napari_cvsuite.jobs.ladder import Ladder, Plan
 from napari_cvsuite.models.catalog import CardError, Catalogue, ModelCard
 from napari_cvsuite.models.device import choose_device, choose_precision
+from napari_cvsuite.models.local import completed
 from napari_cvsuite.models.store import default_store
 from napari_cvsuite.quality.options import ScoreOptions
 from napari_cvsuite.quality.window import Window, window_of
+from napari_cvsuite.version import __version__
 
 __all__ = ["LEAST_SIDE", "Opinion", "Planes", "Scorer", "quality_card"]
 
@@ -319,7 +320,7 @@ class Scorer:
         plan = self._plan
         return {
             "model": self.card.name,
-            "weights_sha256": self.card.weights.sha256,
+            "weights_sha256": completed(self.card).weights.sha256,
             "options": asdict(self._options),
             "version": __version__,
             "device": plan.device,

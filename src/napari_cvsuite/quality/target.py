@@ -15,7 +15,7 @@ from torch.nn import functional as F
 
 __all__ = ["LEAST_SIDE", "MEASURES", "gradient_similarity", "likeness", "target"]
 
-LEAST_SIDE = 161
+LEAST_SIDE = 176
 """Smallest side of an image that MS-SSIM can be computed on, with its five scales."""
 MEASURES = ("MS-SSIM", "VIF", "gradient similarity")
 

@@ -10,15 +10,14 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from napari_cvsuite import __version__
-from napari_cvsuite.images import Cut, Tile, plan_tiles
+from napari_cvsuite.images import Cut, Image, ImageError, Tile, plan_tiles
 from napari_cvsuite.jobs.context import Context
 from napari_cvsuite.jobs.ladder import Ladder, Plan
 from napari_cvsuite.models.catalog import ModelCard
 from napari_cvsuite.models.device import choose_device, choose_precision
 from napari_cvsuite.models.precision import gated_precision
 from napari_cvsuite.models.store import default_store
-from napari_cvsuite.segmentation.options import PredictOptions
+from napari_cvsuite.segmentation.options import PredictOptions, plane_numbers
 from napari_cvsuite.segmentation.plane import (
     flips_mean,
     forward,
@@ -28,8 +27,9 @@ from napari_cvsuite.segmentation.plane import (
 )
 from napari_cvsuite.segmentation.source import PlaneSource, row_blocks
 from napari_cvsuite.segmentation.whole import enlarge_rows, predict_small
+from napari_cvsuite.version import __version__
 
-__all__ = ["Bands", "Predictor", "TilePreview"]
+__all__ = ["Bands", "Predictor", "TilePreview", "skipped_planes"]
 
 T = TypeVar("T")
 Bands = Iterator[tuple[int, NDArray[np.float32]]]
@@ -59,6 +59,25 @@ class TilePreview:
     x: int
     classes: NDArray[np.uint8]
     index: tuple[int | slice, ...]
+
+
+def skipped_planes(options: PredictOptions, image: Image) -> set[int]:
+    """Return the numbers of the planes to leave out.
+
+    Raises
+    ------
+    ImageError
+        The image has no such plane, or no other one.
+    """
+    ranges = plane_numbers(options.skip)
+    last = max((numbers[-1] for numbers in ranges), default=0)
+    if last >= image.n_planes:
+        have = f"planes 0 to {image.n_planes - 1}" if image.n_planes > 1 else "plane 0 alone"
+        raise ImageError(f"plane {last} is to be left out (skip), but the image has {have}")
+    skipped = {number for numbers in ranges for number in numbers}
+    if len(skipped) == image.n_planes:
+        raise ImageError("all planes are left out (skip); leave out fewer")
+    return skipped
 
 
 class Predictor:
