@@ -28,6 +28,13 @@ from napari_cvsuite.jobs import Context
 from napari_cvsuite.models.catalog import Catalogue, user_folder
 from napari_cvsuite.models.store import default_store
 from napari_cvsuite.models.weights import write_card
+from napari_cvsuite.quality.files import score_files
+from napari_cvsuite.quality.map import run as quality_map
+from napari_cvsuite.quality.options import MapOptions, ScoreOptions
+from napari_cvsuite.quality.options import TrainOptions as QualityTrainOptions
+from napari_cvsuite.quality.score import run as score
+from napari_cvsuite.quality.train import TrainInputs as QualityTrainInputs
+from napari_cvsuite.quality.train import run as train_quality
 from napari_cvsuite.segmentation.evaluate import EvaluateInputs, evaluate
 from napari_cvsuite.segmentation.files import segment_files
 from napari_cvsuite.segmentation.options import PredictOptions, TrainOptions
@@ -127,11 +134,49 @@ def _evaluate(world: World) -> None:
     assert 0.0 <= report.groups["all"].dice <= 1.0
 
 
+def _score(world: World) -> None:
+    image = Image.from_array(world.array, axes=world.axes)
+    result = score(image, ScoreOptions(model=world.model), Context())
+    assert len(result.rows) == image.n_planes and result.provenance["window"]
+    assert all(np.isfinite(row.score) and 0 <= row.confidence <= 1 for row in result.rows)
+
+
+def _map(world: World) -> None:
+    image = Image.from_array(world.array, axes=world.axes)
+    found = quality_map(image, MapOptions(model=world.model, window=32, step=8), Context())
+    stack = tuple(image.size(axis) for axis in image.axes if axis not in "yxc")
+    assert found.scores.shape == (*stack, 2, 3) and np.isfinite(found.scores).all()
+
+
+def _score_files(world: World) -> None:
+    path = world.folder / "images/a.npy"
+    path = path if path.exists() else path.with_suffix(".tif")
+    options = MapOptions(model=world.model, window=32)
+    found = score_files([path], options, Context(), maps=world.out)
+    if found["failures"]:
+        raise Reported(found["failures"][0]["error"])
+    assert (world.out / "a.quality.tif").is_file()
+
+
+def _train_quality(world: World) -> None:
+    options = QualityTrainOptions(series=20, size=176, width=8, heads=2, gate=2, epochs=1)
+    result = train_quality(
+        QualityTrainInputs(world.folder / "images", world.out, ("none",)), options, Context()
+    )
+    assert result.model is not None
+
+
 JOBS: dict[str, Callable[[World], None]] = {
     "predict": _predict,
     "files": _files,
     "train": _train,
     "evaluate": _evaluate,
+}
+QUALITY: dict[str, Callable[[World], None]] = {
+    "score": _score,
+    "map": _map,
+    "score files": _score_files,
+    "train quality": _train_quality,
 }
 FROM_DISK = ("files", "train", "evaluate")
 ON_PAIRS = ("train", "evaluate")
@@ -311,6 +356,56 @@ SURROUNDINGS = [
          _every(("ValueError", "raise the number"), ON_PAIRS)),
 ]  # fmt: skip
 
+TOO_SMALL = ("ImageError", "choose a larger part")
+SCORED = ("score", "map", "score files")
+# What the quality jobs make of a case, where it is not what a prediction makes of it.
+JUDGED: dict[str, Expected] = {
+    "constant": ("ImageError", "choose another image"),
+    **dict.fromkeys(
+        ("all NaN", "huge range", "one pixel", "one row", "one column", "long and thin"), TOO_SMALL
+    ),
+    "other architecture": ("WeightsError", "TOPIQ"),
+    "unknown model": ("UnknownModelError", "tiny-quality"),
+}
+SPOILT = (
+    "truncated weights",
+    "garbage weights",
+    "weights with code",
+    "hash mismatch",
+    "no network",
+    "no image inside",
+    "missing file",
+    "unwritable folder",
+    "no space",
+)
+
+
+def _quality_cells() -> Iterator[tuple[Case, str, Expected]]:
+    """Yield the same cases for the jobs of image quality, and those of their own."""
+    for case in ARRAYS:
+        for job in SCORED:
+            like = "predict" if job != "score files" else "files"
+            if like in case.expected:
+                yield case, job, JUDGED.get(case.name, case.expected[like])
+    for case in SURROUNDINGS:
+        for job in SCORED:
+            like = "predict" if job != "score files" else "files"
+            if case.name in JUDGED and like in case.expected:
+                yield case, job, JUDGED[case.name]
+            elif case.name in SPOILT and like in case.expected:
+                yield case, job, case.expected[like]
+    images = {case.name: case for case in (*ARRAYS, *SURROUNDINGS)}
+    for name, expected in (
+        ("dtype u1", ("ImageError", "training needs 176")),
+        ("all NaN", ("ImageError", "training needs 176")),
+        ("empty", ("ImageError", "load another")),
+        ("no image inside", ("ImageError", "save it anew")),
+        ("missing file", ("ValueError", "choose another folder")),
+        ("missing folder", ("ValueError", "choose another folder")),
+    ):
+        yield images[name], "train quality", expected
+
+
 # Training takes seconds; the other jobs read these types by the same code.
 SLOW = {(f"dtype {kind}", "train") for kind in DTYPES if kind not in ("?", "i8", "u2", "f2")}
 
@@ -320,6 +415,8 @@ def _cells() -> Iterator[Any]:
         for job, expected in case.expected.items():
             marks = [pytest.mark.slow] if (case.name, job) in SLOW else []
             yield pytest.param(case, job, expected, id=f"{case.name}-{job}", marks=marks)
+    for case, job, expected in _quality_cells():
+        yield pytest.param(case, job, expected, id=f"{case.name}-{job}")
 
 
 @pytest.mark.parametrize(("case", "job", "expected"), list(_cells()))
@@ -328,24 +425,26 @@ def test_matrix(
     job: str,
     expected: Expected,
     tmp_path: Path,
-    tiny_model: str,
+    request: pytest.FixtureRequest,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    world = World(tmp_path, tiny_model, out=tmp_path / "out")
+    model = request.getfixturevalue("tiny_quality_model" if job in QUALITY else "tiny_model")
+    world = World(tmp_path, model, out=tmp_path / "out")
     before_writing = case in ARRAYS or "mask" in case.name
     if before_writing:
         case.spoil(world, monkeypatch)
-    if job != "predict":
+    if job not in ("predict", "score", "map"):
         world.write()
     if not before_writing:
         case.spoil(world, monkeypatch)
+    jobs = JOBS | QUALITY
     if expected == OK:
-        JOBS[job](world)
+        jobs[job](world)
         return
     kind, word = expected
     with pytest.raises(Exception) as caught:
-        JOBS[job](world)
+        jobs[job](world)
     text = str(caught.value)
     found = type(caught.value).__name__
     if found == "Reported":
