@@ -12,13 +12,14 @@ from kits import KITS, load_rule
 from torch import Tensor
 
 from napari_cvsuite.models.topiq import CFANet, build
+from napari_cvsuite.models.topiq_fast import FastCFANet, fuse
 
 rule = load_rule("topiq")
 VECTORS = json.loads((KITS / "topiq" / "vectors.json").read_text())
 LAYOUTS = json.loads((KITS / "topiq" / "state_dict_keys.json").read_text())
 CASES = VECTORS["cases"]
 SMALL = 60_000
-"""Pixels up to which a case is computed in float64 by default too."""
+"""Pixels up to which a case is computed in float64, and by the prediction form, by default too."""
 
 
 def _name(case: dict[str, Any]) -> str:
@@ -57,14 +58,34 @@ def test_scores_in_single_precision(case: dict[str, Any], networks: dict[str, CF
     assert not wrong
 
 
-@pytest.mark.parametrize(
-    "case",
-    [
-        pytest.param(case, marks=[] if _pixels(case) <= SMALL else [pytest.mark.slow])
-        for case in CASES
-    ],
-    ids=_name,
-)
+LARGE_ARE_SLOW = [
+    pytest.param(case, marks=[] if _pixels(case) <= SMALL else [pytest.mark.slow]) for case in CASES
+]
+
+
+@pytest.fixture(scope="module")
+def fast_networks() -> Iterator[dict[str, FastCFANet]]:
+    """Hold the last network of the prediction form."""
+    yield {}
+
+
+@pytest.mark.parametrize("case", LARGE_ARE_SLOW, ids=_name)
+def test_scores_of_the_prediction_form(
+    case: dict[str, Any], fast_networks: dict[str, FastCFANet]
+) -> None:
+    key = json.dumps(case["options"], sort_keys=True)
+    if key not in fast_networks:
+        fast_networks.clear()
+        fast_networks[key] = fuse(rule.fill(build(case["options"])))
+    network = fast_networks[key]
+    images, *others = rule.inputs_for(case)
+    # A reference may be given as it is, or prepared.
+    for given in [(images, *others), *((images, network.reference(y)) for y in others)]:
+        outputs, _ = rule.record(network, given, [], **case["call"])
+        assert rule.compare(case, outputs, {}, tol=2e-5) == []
+
+
+@pytest.mark.parametrize("case", LARGE_ARE_SLOW, ids=_name)
 def test_scores_in_double_precision(case: dict[str, Any], networks: dict[str, CFANet]) -> None:
     network = _network(networks, case).double()
     given = tuple(x.double() for x in rule.inputs_for(case))

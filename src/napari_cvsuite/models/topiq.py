@@ -259,7 +259,8 @@ class DistortionHead(nn.Module):
     def __init__(self, width: int, levels: int, kinds: int) -> None:
         super().__init__()
         self.layers = nn.Sequential(
-            nn.LayerNorm((2 * levels + 1) * width),
+            # Over the batch: the traces of a distortion are small beside what all images share.
+            nn.BatchNorm1d((2 * levels + 1) * width),
             nn.Linear((2 * levels + 1) * width, width),
             nn.GELU(),
             nn.Linear(width, 2 * kinds),

@@ -175,6 +175,15 @@ class TrainOptions(Options):
     size: int = Option(
         192, label="Crop", help="Side of the crops.", minimum=176, maximum=1024, unit="px"
     )
+    view: int = Option(
+        0,
+        label="View",
+        help="Side of the random part of a crop that a step sees; 0 for all of it. Small parts "
+        "are quick, and enough for all that spoils a crop evenly.",
+        minimum=0,
+        maximum=1024,
+        unit="px",
+    )
     second: float = Option(
         0.2,
         label="Second distortion",
@@ -234,6 +243,8 @@ class TrainOptions(Options):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if 0 < self.view < 32:
+            raise OptionError(f"view must be 0 or at least 32; got {self.view}")
         if self.width % 2 or self.width % self.heads:
             raise OptionError(
                 f"width must be even and a multiple of heads; got {self.width} and {self.heads}"

@@ -207,12 +207,17 @@ def _network(options: TrainOptions) -> _Trainee:
 
 
 def _tensors(
-    made: Bank, numbers: NDArray[np.int64], reference: bool, turn: tuple[int, bool] = (0, False)
+    made: Bank,
+    numbers: NDArray[np.int64],
+    reference: bool,
+    turn: tuple[int, bool] = (0, False),
+    part: tuple[slice, slice] = (slice(None), slice(None)),
 ) -> tuple[Tensor, Tensor]:
     """Return crops of several series, ``N*L x C x S x S``, and their facts, ``N*L x 5``."""
-    crops = made.crops[numbers]
+    crops = made.crops[numbers][:, :, part[0], part[1]]
     if reference:
-        beside = np.broadcast_to(made.references[numbers][:, None], crops.shape)
+        beside = made.references[numbers][:, None, part[0], part[1]]
+        beside = np.broadcast_to(beside, crops.shape)
         crops = np.concatenate([crops, beside], axis=-1)
     crops = np.rot90(crops, turn[0], axes=(2, 3))
     crops = crops[:, :, :, ::-1] if turn[1] else crops
@@ -225,11 +230,15 @@ def _batches(
     made: Bank, options: TrainOptions, epoch: int, part: int, parts: int
 ) -> Iterator[tuple[Tensor, Tensor]]:
     rng = np.random.default_rng((options.seed, 1, epoch))
+    side = min(options.view or options.size, options.size)
     order = rng.permutation(len(made.crops))
     starts = range(0, max(len(order) - options.batch + 1, 1), options.batch)
     for start in starts[part : len(starts) // parts * parts : parts]:
         turn = (int(rng.integers(4)), bool(rng.random() < 0.5))
-        yield _tensors(made, np.sort(order[start : start + options.batch]), options.reference, turn)
+        top, left = rng.integers(0, options.size - side + 1, 2)
+        view = (slice(top, top + side), slice(left, left + side))
+        numbers = np.sort(order[start : start + options.batch])
+        yield _tensors(made, numbers, options.reference, turn, view)
 
 
 def _loss(margin: float, output: tuple[Tensor, Tensor, Tensor], facts: Tensor) -> Tensor:
@@ -252,7 +261,7 @@ def _loss(margin: float, output: tuple[Tensor, Tensor, Tensor], facts: Tensor) -
     # Strengths count for the kinds that are there alone; the logits say which those are.
     there = worst > 0
     strength = (strengths - worst).abs()[there].sum() / there.sum().clamp_min(1)
-    return fit_ + 5 * order + 0.3 * named + 0.5 * strength
+    return fit_ + 5 * order + named + 0.5 * strength
 
 
 def _validate(
