@@ -16,6 +16,8 @@ import napari_cvsuite
 from napari_cvsuite.cli import app
 from napari_cvsuite.jobs import option_specs
 from napari_cvsuite.models.catalog import Catalogue
+from napari_cvsuite.quality.options import MapOptions, RatingsOptions
+from napari_cvsuite.quality.options import TrainOptions as QualityTrainOptions
 from napari_cvsuite.segmentation.options import PredictOptions, TrainOptions
 
 RUNNER = CliRunner()
@@ -60,14 +62,17 @@ def test_inputs_of_one_stem_do_not_overwrite_each_other(tmp_path: Path, tiny_mod
 
 def test_command_line_enforces_the_ranges_of_the_options() -> None:
     for command, options in (
-        (["segment", "x.png"], PredictOptions),
-        (["train", "segment"], TrainOptions),
+        (["segment", "x.png", "--out", "o"], PredictOptions),
+        (["train", "segment", "--out", "o"], TrainOptions),
+        (["quality", "x.png"], MapOptions),
+        (["train", "quality", "--out", "o"], QualityTrainOptions),
+        (["train", "ratings", "x.csv"], RatingsOptions),
     ):
         for name, (spec, _) in option_specs(options).items():
             if spec.maximum is None:
                 continue
             flag = "--" + name.replace("_", "-")
-            done = RUNNER.invoke(app, [*command, flag, str(spec.maximum + 1), "--out", "o"])
+            done = RUNNER.invoke(app, [*command, flag, str(spec.maximum * 2)])
             assert done.exit_code == 2, (name, done.output)
     done = RUNNER.invoke(app, ["segment", "x.png", "--out", "o", "--tile", "100"])
     assert done.exit_code == 2 and "multiple of 32" in done.output

@@ -198,3 +198,41 @@ def test_too_large_for_memory_names_the_way_out(tiny_model: str) -> None:
     huge = np.broadcast_to(np.uint8(0), (20_000, 20_000))
     with pytest.raises(ImageError, match="napari-cvsuite segment"):
         napari_cvsuite.segment(huge, model=tiny_model)
+
+
+@pytest.mark.parametrize("axis", ["auto", "y"])
+def test_skipped_planes_stay_background_and_are_not_read(tiny_model: str, axis: str) -> None:
+    class Guarded:
+        shape, dtype, ndim = (4, 64, 64), np.dtype("f4"), 3
+        pixels = RNG.random((4, 64, 64)).astype("f4")
+
+        def __getitem__(self, at: tuple[object, ...]) -> np.ndarray:
+            assert at[0] not in (1, 2), "a plane that is left out was read"
+            return self.pixels[at]
+
+    data = Guarded() if axis == "auto" else Guarded.pixels.transpose(1, 0, 2)
+    options = PredictOptions(model=tiny_model, axis=axis, skip="1-2", min_size=0)
+    result = run(Image.from_array(data), options, Context())
+    whole = run(Image.from_array(Guarded.pixels), PredictOptions(model=tiny_model), Context())
+    order = (0, 1, 2) if axis == "auto" else (1, 0, 2)
+    classes = result.classes.transpose(order)
+    assert not classes[1:3].any() and not result.objects.transpose(order)[1:3].any()
+    np.testing.assert_array_equal(classes[[0, 3]], whole.classes[[0, 3]])
+    background = result.probabilities[..., 0, :, :].transpose(order)
+    assert (background[1:3] == 1).all() and {row["plane"] for row in result.table} <= {0.0, 3.0}
+
+
+@pytest.mark.parametrize("skip", ["x", "1-", "5-3", "-1", "1;2", "1,,2", "٣"])
+def test_planes_that_are_no_numbers(skip: str) -> None:
+    with pytest.raises(OptionError, match="such as 0,3-5"):
+        PredictOptions(skip=skip)
+
+
+@pytest.mark.parametrize(
+    ("skip", "said"),
+    [("1,3", "plane 3 .* planes 0 to 2"), ("0-2", "all planes"), ("999999999", "planes 0 to 2")],
+)
+def test_planes_that_cannot_be_left_out(tiny_model: str, skip: str, said: str) -> None:
+    options = PredictOptions(model=tiny_model, skip=skip)
+    with pytest.raises(ImageError, match=said):
+        run(Image.from_array(np.zeros((3, 32, 32))), options, Context())

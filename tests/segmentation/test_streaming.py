@@ -63,6 +63,8 @@ def _image(folder: Path, kind: str) -> Path:
         ("stack", {"objects": "none"}),
         ("stack", {"axis": "y"}),
         ("stack", {"axis": "x", "min_size": 3}),
+        ("stack", {"skip": "0,2"}),
+        ("stack", {"axis": "y", "skip": "3-70"}),
     ],
 )
 def test_streamed_files_equal_those_made_in_memory(

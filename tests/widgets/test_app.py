@@ -92,8 +92,10 @@ def test_docks_are_in_place(make_napari_viewer: Any, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(napari, "Viewer", lambda title, show: make_napari_viewer(show=False))
     viewer, dock = app.add_docks(show=False)
     assert dock.device.count() >= 2
-    assert "Segment" in viewer.window.dock_widgets
+    assert {"Segment", "Quality"} <= set(viewer.window.dock_widgets)
+    assert dock is viewer.window.dock_widgets["Segment"]
     dock.close()
+    viewer.window.dock_widgets["Quality"].close()
 
 
 def test_demo_images_and_models_ship_with_the_package() -> None:

@@ -10,9 +10,12 @@ from typer.testing import CliRunner
 
 from napari_cvsuite.cli import with_options
 from napari_cvsuite.jobs.options import OptionError, Options, option_specs
+from napari_cvsuite.quality.options import MapOptions, RatingsOptions, ScoreOptions
+from napari_cvsuite.quality.options import TrainOptions as QualityTrainOptions
 from napari_cvsuite.segmentation.options import PredictOptions, TrainOptions
 from napari_cvsuite.widgets.forms import OptionsForm
 
+ALL = [PredictOptions, TrainOptions, MapOptions, ScoreOptions, QualityTrainOptions, RatingsOptions]
 pytestmark = pytest.mark.usefixtures("qtbot")
 
 
@@ -31,7 +34,7 @@ def _flag(name: str) -> str:
     return "--" + name.replace("_", "-")
 
 
-@pytest.mark.parametrize("options", [PredictOptions, TrainOptions])
+@pytest.mark.parametrize("options", ALL)
 def test_defaults_are_the_same_everywhere(options: type[Options]) -> None:
     app, made = _command(options)
     assert CliRunner().invoke(app, []).exit_code == 0
@@ -39,7 +42,7 @@ def test_defaults_are_the_same_everywhere(options: type[Options]) -> None:
     assert OptionsForm(options).read() == options()
 
 
-@pytest.mark.parametrize("options", [PredictOptions, TrainOptions])
+@pytest.mark.parametrize("options", ALL)
 def test_ranges_and_choices_are_the_same_everywhere(options: type[Options]) -> None:
     app, _ = _command(options)
     form = OptionsForm(options)
@@ -75,3 +78,14 @@ def test_change_is_told() -> None:
     form.on_change(lambda: told.append(1))
     form.set_values({"tta": True})
     assert told == [1]
+
+
+def test_hidden_inputs_keep_their_values() -> None:
+    form = OptionsForm(PredictOptions)
+    form.main.show()
+    form.set_values({"tta": True})
+    form.show(["tta"], False)
+    assert not form._inputs["tta"].visible and form.values()["tta"] is True
+    form.show(["tta"], True)
+    assert form._inputs["tta"].visible
+    form.main.close()

@@ -27,10 +27,10 @@ def test_manifest_validates_with_its_imports() -> None:
     assert run.returncode == 0 and "valid" in run.stdout, run.stdout + run.stderr
 
 
-def test_distribution_offers_the_dock() -> None:
+def test_distribution_offers_the_docks() -> None:
     manifest = PluginManifest.from_distribution("napari-cvsuite")
     widgets = manifest.contributions.widgets or []
-    assert [widget.display_name for widget in widgets] == ["Segment"]
+    assert [widget.display_name for widget in widgets] == ["Segment", "Quality"]
 
 
 def test_root_and_package_hold_the_same_manifest() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from enum import Enum
 from pathlib import Path
 
 import numpy as np
@@ -39,6 +40,34 @@ def test_layers_follow_the_viewer() -> None:
     picker.close_down()
     viewer.add_labels(np.zeros((4, 4), int))
     assert picker.count() == 2
+
+
+class _Many(Enum):
+    ALL = "all of them"
+
+
+def test_an_entry_below_the_layers_gives_way_unless_it_was_chosen() -> None:
+    viewer = ViewerModel()
+    picker = LayerPicker(viewer, lambda layer: True, last=lambda: (_Many.ALL,))
+    assert picker.layer() is None and picker.other() is _Many.ALL
+    first = viewer.add_image(np.zeros((4, 4)), name="first")
+    assert picker.layer() is first and picker.other() is None
+    assert _names(picker) == ["first", "all of them"]
+    picker.choose(_Many.ALL)
+    second = viewer.add_image(np.zeros((4, 4)), name="second")
+    assert picker.other() is _Many.ALL
+    told: list[int] = []
+    picker.changed.connect(lambda: told.append(1))
+    second.visible = False
+    viewer.layers.selection = {first}
+    first.metadata = {"a": 1}
+    assert len(told) >= 3
+    picker.close_down()
+    told.clear()
+    second.visible = True
+    viewer.layers.selection = {second}
+    first.metadata = {"a": 2}
+    assert not told
 
 
 def test_models_show_their_card_and_an_own_one_is_added(tmp_path: Path, wait_for: Wait) -> None:
