@@ -123,7 +123,7 @@ def test_both_images_are_seen_in_the_window_of_the_reference(tiny_comparing_mode
     assert facts["window"] == alone["window"]
 
 
-def test_other_models_and_short_numbers_are_refused(
+def test_other_models_and_wrong_options_are_refused(
     tiny_model: str, tiny_quality_model: str
 ) -> None:
     with pytest.raises(CardError, match="not for quality"):
@@ -132,8 +132,15 @@ def test_other_models_and_short_numbers_are_refused(
         ScoreOptions(intensity="fixed", low=3.0, high=3.0)
     with pytest.raises(OptionError, match="channels must be"):
         ScoreOptions(channels="red")
-    bf16 = _score(PLANE, tiny_quality_model, precision="bfloat16")[0]
-    assert bf16 == pytest.approx(_score(PLANE, tiny_quality_model)[0], abs=0.1)
+
+
+def test_short_numbers_are_used_where_asked_for_with_a_warning(tiny_quality_model: str) -> None:
+    said: list[str] = []
+    options = ScoreOptions(model=tiny_quality_model, precision="bfloat16")
+    result = run(Image.from_array(PLANE), options, Context(on_warning=said.append))
+    assert "bfloat16 scores change by an unknown amount" in said[0]
+    exact = _score(PLANE, tiny_quality_model)[0]
+    assert result.rows[0].score != exact and result.rows[0].score == pytest.approx(exact, abs=0.1)
 
 
 def test_lazy_stacks_are_read_slice_by_slice_and_memory_does_not_grow(

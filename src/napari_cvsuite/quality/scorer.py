@@ -193,6 +193,10 @@ class Scorer:
         self._options, self._context = options, context
         device = choose_device(context.device)
         self._precision = choose_precision(device, options.precision)
+        if self._precision != "float32":
+            change = self.card.metrics.get(f"score_change_{self._precision}")
+            known = "by an unknown amount" if change is None else f"by up to {change:.2g}"
+            context.warn(f"In {self._precision} scores change {known}; float32 is exact.")
         self._plan = Plan(8 if device != "cpu" else 1, self.card.input.tile, "full", device)
         # A precision is part of the result: it is never changed behind the user's back.
         self._ladder = Ladder(allow_half=False, min_tile=256, release=default_store().evict_all)
