@@ -17,12 +17,19 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.nn.utils.fusion import fuse_conv_bn_eval
-from torchvision.models.resnet import Bottleneck
 
-from napari_cvsuite.jobs.context import current_context
-from napari_cvsuite.models.backbones import ResNetMaps
-from napari_cvsuite.models.swin import Stage, SwinBase
+from napari_cvsuite.models.backbones_fast import (
+    PIECE,
+    FastResNet,
+    FastSwin,
+    Product,
+    at_once,
+    channels_last,
+    check,
+    product,
+    rows_of,
+)
+from napari_cvsuite.models.swin import SwinBase
 from napari_cvsuite.models.topiq import (
     CFANet,
     DecoderLayer,
@@ -35,182 +42,12 @@ from napari_cvsuite.models.topiq import (
 
 __all__ = ["FastCFANet", "Reference", "fuse"]
 
-PIECE = 1 << 19
-"""Values computed at a time on a CPU: 2 MB stay in the cache, and its memory is used again."""
 TILE = 1 << 22
 """Values of a map whose gate is computed at a time on a CPU."""
 GROUP = 1 << 16
 """Pixels up to which images share a pass on a CPU; larger ones gain nothing from it."""
 HALO = 2
 """Rows beyond a tile that its gate sees through two convolutions."""
-
-
-def _check() -> None:
-    """Raise ``Cancelled`` if the running job was cancelled."""
-    current_context().check()
-
-
-def _channels_last(rows: Tensor) -> Tensor:
-    return rows.permute(0, 3, 1, 2)
-
-
-def _rows(x: Tensor) -> Tensor:
-    """Return ``B x H x W x C``, one after the other in memory, of ``B x C x H x W``."""
-    return x.permute(0, 2, 3, 1).contiguous()
-
-
-def _at_once(limit: int, each: int, like: Tensor) -> int:
-    """Return how many items of `each` values to compute at a time: on a graphics card, all."""
-    return max(1, limit // each) if like.device.type == "cpu" else 1 << 62
-
-
-class _Product(nn.Module):
-    """A 1x1 convolution as a product over pixels.
-
-    Parameters
-    ----------
-    weight : Tensor, shape (out, in)
-    bias : Tensor, shape (out,)
-    stride : int
-    """
-
-    def __init__(self, weight: Tensor, bias: Tensor, stride: int = 1) -> None:
-        super().__init__()
-        self.weight, self.bias = nn.Parameter(weight.clone()), nn.Parameter(bias.clone())
-        self.stride = stride
-
-    def forward(self, rows: Tensor) -> Tensor:
-        """Map ``... x in`` to ``... x out``."""
-        return F.linear(rows, self.weight, self.bias)
-
-    def stepped(self, rows: Tensor) -> Tensor:
-        """Return the pixels ``B x H x W x in`` that the convolution steps on."""
-        return rows if self.stride == 1 else rows[:, :: self.stride, :: self.stride].contiguous()
-
-
-def _product(conv: nn.Conv2d, norm: nn.BatchNorm2d | None = None) -> _Product:
-    """Return a 1x1 convolution, with the normalisation after it, as a product."""
-    fused = conv if norm is None else fuse_conv_bn_eval(conv, norm)
-    assert fused.bias is not None
-    return _Product(fused.weight.detach().flatten(1), fused.bias.detach(), int(fused.stride[0]))
-
-
-class _Conv(nn.Module):
-    """A convolution with folded batch normalisation, on pixel rows."""
-
-    def __init__(self, conv: nn.Conv2d, norm: nn.BatchNorm2d) -> None:
-        super().__init__()
-        self.conv = fuse_conv_bn_eval(conv, norm)
-
-    def forward(self, rows: Tensor) -> Tensor:
-        """Map ``B x H x W x in`` to ``B x H' x W' x out``."""
-        return _rows(self.conv(_channels_last(rows)))
-
-
-class _Basic(nn.Module):
-    """Residual block of two 3x3 convolutions, on pixel rows."""
-
-    def __init__(self, plain: Any) -> None:
-        super().__init__()
-        self.first, self.second = _Conv(plain.conv1, plain.bn1), _Conv(plain.conv2, plain.bn2)
-        self.match = None if plain.downsample is None else _product(*plain.downsample)
-
-    def forward(self, x: Tensor, owned: bool) -> Tensor:
-        """Map ``B x H x W x C``; `owned` tells whether `x` may be written to."""
-        y: Tensor = self.second(self.first(x).relu_())
-        _check()
-        y += x if self.match is None else self.match(self.match.stepped(x))
-        return y.relu_()
-
-
-class _Bottleneck(nn.Module):
-    """Residual block of a 3x3 convolution between two products, on pixel rows."""
-
-    def __init__(self, plain: Any) -> None:
-        super().__init__()
-        self.narrow = _product(plain.conv1, plain.bn1)
-        self.widen = _product(plain.conv3, plain.bn3)
-        self.conv = _Conv(plain.conv2, plain.bn2)
-        self.match = None if plain.downsample is None else _product(*plain.downsample)
-
-    def forward(self, x: Tensor, owned: bool) -> Tensor:
-        """Map ``B x H x W x C``; `owned` tells whether `x` may be written to."""
-        hidden = self.narrow(x).relu_()
-        _check()
-        hidden = self.conv(hidden).relu_()
-        _check()
-        shape = (*hidden.shape[:3], len(self.widen.bias))
-        hidden = hidden.flatten(0, 2)
-        kept = (x if self.match is None else self.match.stepped(x)).flatten(0, 2)
-        y = kept if owned and self.match is None else None
-        step = _at_once(PIECE, shape[3], x)
-        for start in range(0, len(hidden), step):
-            piece = slice(start, start + step)
-            made = self.widen(hidden[piece])
-            made += kept[piece] if self.match is None else self.match(kept[piece])
-            if y is None:
-                y = made.new_empty(len(hidden), shape[3])
-            y[piece] = made.relu_()
-        assert y is not None
-        return y.view(shape)
-
-
-class _ResNet(nn.Module):
-    """A ResNet with folded normalisation that gives its maps one by one, as pixel rows."""
-
-    def __init__(self, plain: ResNetMaps) -> None:
-        super().__init__()
-        self.stem = _Conv(plain.conv1, plain.bn1)
-        self.pool = plain.maxpool
-        self.stages = nn.ModuleList(
-            nn.ModuleList(
-                _Bottleneck(block) if isinstance(block, Bottleneck) else _Basic(block)
-                for block in stage
-            )
-            for stage in (plain.layer1, plain.layer2, plain.layer3, plain.layer4)
-        )
-
-    def deepest(self, height: int, width: int) -> tuple[int, int]:
-        """Return the size of the last map; five halvings round up."""
-        return -(-height // 32), -(-width // 32)
-
-    def maps(self, x: Tensor) -> Iterator[Tensor]:
-        """Yield maps ``B x H x W x C`` of images ``B x 3 x H x W``; nothing writes to them."""
-        _check()
-        rows = self.stem(_rows(x)).relu_()
-        del x
-        yield rows
-        _check()
-        rows = _rows(self.pool(_channels_last(rows)))
-        for stage in self.stages:
-            assert isinstance(stage, nn.ModuleList)
-            for number, block in enumerate(stage):
-                _check()
-                rows = block(rows, number > 0)
-            yield rows
-
-
-class _Swin(nn.Module):
-    """Swin-B that gives its maps one by one, as pixel rows."""
-
-    def __init__(self, plain: SwinBase) -> None:
-        super().__init__()
-        self.patch_embed, self.layers = plain.patch_embed, plain.layers
-
-    def deepest(self, height: int, width: int) -> tuple[int, int]:
-        """Return the size of the last map."""
-        return height // 32, width // 32
-
-    def maps(self, x: Tensor) -> Iterator[Tensor]:
-        """Yield maps ``B x H x W x C`` of images ``B x 3 x H x W``; nothing writes to them."""
-        rows = self.patch_embed(x)
-        for stage in self.layers:
-            assert isinstance(stage, Stage)
-            for block in stage.blocks:
-                _check()
-                rows = block(rows)
-            rows = rows if stage.downsample is None else stage.downsample(rows)
-            yield rows
 
 
 class _Level(nn.Module):
@@ -230,28 +67,28 @@ class _Level(nn.Module):
         first, *rest = gate if split is None else gate.weight_blk
         self.shown = None
         if split is None:
-            self.seen = _product(first)
+            self.seen = product(first)
         else:
             # Of the seen half only its product with the gate's first weights is needed.
             weight, other = split.weight.detach().double().flatten(1).chunk(2)
             bias, other_bias = split.bias.detach().double().chunk(2)
             narrow = first.weight.detach().double().flatten(1)
-            self.seen = _Product(
+            self.seen = Product(
                 (narrow @ other).to(split.weight),
                 (narrow @ other_bias + first.bias.detach().double()).to(split.weight),
             )
-            self.shown = _Product(weight.to(split.weight), bias.to(split.weight))
+            self.shown = Product(weight.to(split.weight), bias.to(split.weight))
         self.gate = nn.Sequential(*rest)
-        self.reduce, self.activation = _product(reduce[0]), reduce[1]
+        self.reduce, self.activation = product(reduce[0]), reduce[1]
 
     def forward(self, x: Tensor, y: Tensor | None, size: tuple[int, int]) -> Tensor:
         """Turn a map ``B x H x W x C`` (and that of the reference) into ``B x h x w x D``."""
         height, (count, _) = x.shape[1], size
         bands = [(i * height // count, -(-(i + 1) * height // count)) for i in range(count)]
         pooled = []
-        step = _at_once(TILE, len(x) * x.shape[2] * x.shape[3] * -(-height // count), x)
+        step = at_once(TILE, len(x) * x.shape[2] * x.shape[3] * -(-height // count), x)
         for first in range(0, count, step):
-            _check()
+            check()
             pooled.append(self._tile(x, y, bands[first : first + step], size[1]))
         together = torch.cat(pooled, dim=1)
         # Tokens are few and the score is made from them: never in reduced precision.
@@ -268,11 +105,11 @@ class _Level(nn.Module):
         near = slice(above, below)
         seen = x[:, near] if y is None else _difference(x[:, near], y[:, near])
         # The outermost rows of a tile lack their neighbours; the halo is there to be wrong.
-        weights = _rows(self.gate(_channels_last(self.seen(seen))))[:, top - above :]
-        step = _at_once(PIECE, x.shape[0] * x.shape[2] * x.shape[3] * (bands[0][1] - top), x)
+        weights = rows_of(self.gate(channels_last(self.seen(seen))))[:, top - above :]
+        step = at_once(PIECE, x.shape[0] * x.shape[2] * x.shape[3] * (bands[0][1] - top), x)
         pooled = []
         for first in range(0, len(bands), step):
-            _check()
+            check()
             group = bands[first : first + step]
             rows = slice(group[0][0], group[-1][1])
             weight = weights[:, rows.start - top : rows.stop - top]
@@ -296,12 +133,12 @@ def _pool(rows: Tensor, bands: list[tuple[int, int]], width: int) -> Tensor:
     if end - start == len(bands) and width == rows.shape[2]:
         return rows
     if end - start == sum(e - s for s, e in bands):  # Bands that do not overlap are equal.
-        return _rows(F.adaptive_avg_pool2d(_channels_last(rows), (len(bands), width)))
+        return rows_of(F.adaptive_avg_pool2d(channels_last(rows), (len(bands), width)))
     pooled = [
-        F.adaptive_avg_pool2d(_channels_last(rows[:, s - start : e - start]), (1, width))
+        F.adaptive_avg_pool2d(channels_last(rows[:, s - start : e - start]), (1, width))
         for s, e in bands
     ]
-    return _rows(torch.cat(pooled, dim=2))
+    return rows_of(torch.cat(pooled, dim=2))
 
 
 def _attend(attention: nn.MultiheadAttention, queries: Tensor, memory: Tensor) -> Tensor:
@@ -357,7 +194,7 @@ class FastCFANet(nn.Module):
         plain = copy.deepcopy(model).eval()
         self.config = plain.config
         network: Any = plain.semantic_model
-        self.backbone = _Swin(network) if isinstance(network, SwinBase) else _ResNet(network)
+        self.backbone = FastSwin(network) if isinstance(network, SwinBase) else FastResNet(network)
         self.levels = nn.ModuleList(
             _Level(gate, reduce)
             for gate, reduce in zip(plain.weight_pool, plain.dim_reduce, strict=True)
@@ -462,7 +299,7 @@ class FastCFANet(nn.Module):
     def _outputs(self, x: Tensor, y: Tensor | Reference | None) -> list[Tensor]:
         """Return raw outputs and what :meth:`_judged` adds, means over each image's crops."""
         x, reference, crops = self._prepared(x, y)
-        step = _at_once(GROUP, x.shape[2] * x.shape[3], x)
+        step = at_once(GROUP, x.shape[2] * x.shape[3], x)
         others = len(x) if reference is None else len(reference.images)
         step = 1 if 1 < others < len(x) else step  # Crops of one reference, for several images.
         rows = []
@@ -485,7 +322,7 @@ class FastCFANet(nn.Module):
         places: dict[tuple[int, int], Tensor] = {}
         maps, tokens = self._maps(x), []
         for level, encoder in zip(self.levels, self.rest.sa_attn_blks, strict=True):
-            _check()
+            check()
             # No name is given to a map: it goes as soon as the next stage has read it.
             tokens.append(self._tokens(level, encoder, next(maps), next(others), size, places))
         with torch.autocast(x.device.type, enabled=False):
@@ -505,7 +342,7 @@ class FastCFANet(nn.Module):
         reduced = level(one, other, size)
         with torch.autocast(one.device.type, enabled=False):
             if size not in places:
-                places[size] = _rows(self.rest._position(size))
+                places[size] = rows_of(self.rest._position(size))
             tokens = (reduced + places[size]).flatten(1, 2)
             for layer in encoder.layers:
                 tokens = _encode(layer, tokens)
@@ -517,7 +354,7 @@ class FastCFANet(nn.Module):
         blocks: Any = self.rest.attn_blks
         for block, memory in zip(blocks, reversed(tokens[:-1]), strict=True):
             for layer in block.layers:
-                _check()
+                check()
                 queries = _decode(layer, queries, memory)
         pooled = _encode(self.rest.attn_pool, queries).mean(dim=1)
         raw = self.rest.score_linear(pooled)
