@@ -49,7 +49,7 @@ def _install_quality(path: Path, use_ref: bool) -> str:
 
     torch.manual_seed(0)
     config = TopiqConfig(
-        semantic_model_name="resnet18_compact",
+        semantic_model_name="resnet10_compact",
         use_ref=use_ref,
         inter_dim=16,
         num_heads=2,

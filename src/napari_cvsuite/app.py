@@ -120,15 +120,21 @@ def _load_napari() -> None:
 
 
 def add_docks(show: bool = True) -> tuple[Viewer, SegmentDock]:
-    """Open a viewer with every dock of the suite."""
+    """Open a viewer with every dock of the suite; return it, and the dock in front."""
     import napari
 
+    from napari_cvsuite.widgets.quality import QualityDock
     from napari_cvsuite.widgets.segment import SegmentDock
 
     viewer = napari.Viewer(title="napari-cvsuite", show=show)
     dock = SegmentDock(viewer)
     dock.device.complete()
-    viewer.window.add_dock_widget(dock, name="Segment", area="right")
+    front = viewer.window.add_dock_widget(dock, name="Segment", area="right")
+    quality = QualityDock(viewer)
+    quality.inputs.device.complete()
+    viewer.window.add_dock_widget(quality, name="Quality", area="right", tabify=True)
+    front.show()
+    front.raise_()
     return viewer, dock
 
 

@@ -30,7 +30,7 @@ from napari_cvsuite.models.weights import (
     verify,
 )
 
-OPTIONS = {"semantic_model_name": "resnet18_compact", "inter_dim": 32, "use_ref": False}
+OPTIONS = {"semantic_model_name": "resnet10_compact", "inter_dim": 32, "use_ref": False}
 LICENCE = "CC BY-NC-SA 4.0 (non-commercial)"
 
 

@@ -19,7 +19,7 @@ from napari_cvsuite.models.topiq_fast import FastCFANet, fuse
 
 rule = load_rule("topiq")
 SMALL: dict[str, Any] = {
-    "semantic_model_name": "resnet18_compact",
+    "semantic_model_name": "resnet10_compact",
     "inter_dim": 16,
     "num_heads": 2,
     "gate_channels": 8,

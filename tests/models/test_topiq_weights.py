@@ -24,7 +24,7 @@ from napari_cvsuite.models.weights import (
 )
 
 LAYOUTS = json.loads((KITS / "topiq" / "state_dict_keys.json").read_text())
-SMALL: dict[str, Any] = {"semantic_model_name": "resnet18_compact", "inter_dim": 32}
+SMALL: dict[str, Any] = {"semantic_model_name": "resnet10_compact", "inter_dim": 32}
 KNOWN = [card for card in Catalogue().packaged() if card.architecture == "topiq"]
 LAYOUT_OF = {
     **dict.fromkeys(

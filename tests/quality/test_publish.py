@@ -20,7 +20,7 @@ def test_temperature_undoes_exaggeration() -> None:
 
 def test_calibration_divides_logits_and_leaves_the_rest() -> None:
     torch.manual_seed(0)
-    options = {"semantic_model_name": "resnet18_compact", "use_ref": False, "inter_dim": 16}
+    options = {"semantic_model_name": "resnet10_compact", "use_ref": False, "inter_dim": 16}
     network = CFANet(
         TopiqConfig(**options, gate_channels=4, distortions=len(KINDS))  # type: ignore[arg-type]
     ).eval()

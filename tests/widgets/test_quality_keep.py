@@ -131,6 +131,13 @@ def test_rejected_slices_are_listed_hidden_and_left_out(
     assert not layer.visible and shown is not layer
     np.testing.assert_array_equal(np.asarray(shown.data), STACK[kept])
     np.testing.assert_array_equal(layer.data, STACK)
+    # The slices keep their numbers where others are hidden.
+    dock.results.slice_chosen.emit(kept[1])
+    assert viewer.dims.current_step[0] == 1 and dock.results._current == kept[1]
+    viewer.dims.set_current_step(0, 0)
+    assert dock.results._current == kept[0]
+    dock.results.slice_chosen.emit(lost[0])
+    assert "rejected and hidden" in dock.run_bar.message.text()
     dock.results.hide_rejected.setChecked(False)
     assert list(viewer.layers) == [layer] and layer.visible
     segment.image.choose(layer)

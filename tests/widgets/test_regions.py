@@ -15,6 +15,7 @@ from napari_cvsuite.widgets.regions import (
     crop,
     current_plane,
     current_view,
+    matching,
     shapes_box,
     whole,
 )
@@ -80,3 +81,13 @@ def test_crop_keeps_colour_and_laziness() -> None:
     np.testing.assert_array_equal(
         crop(channels_first, Selection((1, 2), (3, 6))).plane(), array[1:3, 2:6]
     )
+
+
+def test_a_reference_is_cut_like_its_image() -> None:
+    image = ImageLayer(np.zeros((4, 100, 80)))
+    part = Selection((1, 10, 20), (2, 50, 61))
+    pixels = np.arange(4 * 50 * 40).reshape(4, 50, 40)
+    same = matching(ImageLayer(pixels), part, whole(image))
+    np.testing.assert_array_equal(same.data, pixels[1:2, 5:25, 10:31])
+    single = matching(ImageLayer(pixels[0]), part, whole(image))
+    np.testing.assert_array_equal(single.data, pixels[0, 5:25, 10:31])

@@ -12,6 +12,9 @@ from napari_cvsuite.cli.common import compute
 
 __all__ = ["demo", "open_app"]
 
+QUALITY = "quality"
+"""Name of the demonstration of image quality, beside those of segmentation."""
+
 
 def _with_window() -> None:
     """Leave with exit code 2 and one line of advice where no window can be opened."""
@@ -44,18 +47,25 @@ def demo(
     ] = None,
     name: Annotated[str, typer.Option(help="Which demonstration; empty for all.")] = "",
 ) -> None:
-    """Segment real images: in a window where there is a display, and to files."""
+    """Segment and judge real images: in a window where there is a display, and to files."""
     from napari_cvsuite import app
+    from napari_cvsuite.quality.demo import run_demo as judge
     from napari_cvsuite.segmentation.demo import DEMOS, run_demo
 
-    if name and name not in DEMOS:
-        raise typer.BadParameter(f"there is no demonstration {name!r}; use {', '.join(DEMOS)}")
+    known = [*DEMOS, QUALITY]
+    if name and name not in known:
+        raise typer.BadParameter(f"there is no demonstration {name!r}; use {', '.join(known)}")
     _with_window()
     app.rerun_on_virtual_screen()
-    chosen = [name] if name else list(DEMOS)
+    chosen = [name] if name else known
     for each in chosen:
-        picture, row = compute(partial(run_demo, out / each, each), "cpu", name="demo")
-        typer.echo(f"{each}: {row['objects']} objects in {row['seconds']} s; see {picture}")
+        if each == QUALITY:
+            picture, row = compute(partial(judge, out / each), "cpu", name="demo")
+            found = f"sharpest of {row['slices']} slices is number {row['best'] + 1}"
+        else:
+            picture, row = compute(partial(run_demo, out / each, each), "cpu", name="demo")
+            found = f"{row['objects']} objects"
+        typer.echo(f"{each}: {found}, in {row['seconds']} s; see {picture}")
     shown = app.has_display() and screenshot is None
     for each in chosen[:1] if shown else chosen:
         target = None if shown else _target(screenshot or out / "window.png", each, chosen)

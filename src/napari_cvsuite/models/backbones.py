@@ -17,7 +17,7 @@ __all__ = ["BACKBONES", "Backbone", "CompactResNet", "ResNetMaps", "make_backbon
 class CompactResNet(nn.Module):
     """A narrow ResNet for weights that ship with the package.
 
-    The layout is that of ResNet-18, but the stem is a 3 x 3 convolution.
+    The layout is that of ResNet-18 with one block a stage, and the stem is a 3 x 3 convolution.
 
     Parameters
     ----------
@@ -40,11 +40,11 @@ class CompactResNet(nn.Module):
 
 
 def _stage(before: int, after: int, stride: int) -> nn.Sequential:
-    """Return two residual blocks, the first of which changes size and channels."""
+    """Return a residual block that changes size and channels."""
     matched = nn.Sequential(
         nn.Conv2d(before, after, 1, stride=stride, bias=False), nn.BatchNorm2d(after)
     )
-    return nn.Sequential(BasicBlock(before, after, stride, matched), BasicBlock(after, after))
+    return nn.Sequential(BasicBlock(before, after, stride, matched))
 
 
 class ResNetMaps(nn.Module):
@@ -92,12 +92,12 @@ class Backbone:
     side: int = 0
 
 
-COMPACT = (24, 32, 64, 96, 160)
+COMPACT = (24, 32, 48, 64, 96)
 
 BACKBONES = {
     "resnet50": Backbone(lambda: ResNetMaps(resnet50()), (64, 256, 512, 1024, 2048)),
     "resnet18": Backbone(lambda: ResNetMaps(resnet18()), (64, 64, 128, 256, 512)),
-    "resnet18_compact": Backbone(lambda: ResNetMaps(CompactResNet(COMPACT)), COMPACT),
+    "resnet10_compact": Backbone(lambda: ResNetMaps(CompactResNet(COMPACT)), COMPACT),
     "swin_base_patch4_window12_384": Backbone(SwinBase, (256, 512, 1024, 1024), 384),
 }
 """Backbones by the name that published files give them."""

@@ -152,14 +152,15 @@ class TrainOptions(Options):
         help="Train a network that compares with a reference image, not one for single images.",
     )
     backbone: str = Option(
-        "resnet18_compact",
+        "resnet10_compact",
         label="Backbone",
         help="Network that gives the maps of several scales.",
-        choices=("resnet18_compact", "resnet18", "resnet50"),
+        choices=("resnet10_compact", "resnet18", "resnet50"),
     )
     width: int = Option(64, label="Width", help="Channels of the tokens.", minimum=8, maximum=1024)
     heads: int = Option(4, label="Heads", help="Heads of attention.", minimum=1, maximum=32)
     gate: int = Option(16, label="Gate", help="Channels of the gates.", minimum=1, maximum=256)
+    dropout: float = Option(0.0, label="Dropout", help="Rate of dropout.", minimum=0.0, maximum=0.9)
     start: str = Option(
         "",
         label="Start from",
@@ -191,7 +192,7 @@ class TrainOptions(Options):
         minimum=0.0,
         maximum=1.0,
     )
-    batch: int = Option(8, label="Batch", help="Series a step.", minimum=1, maximum=256)
+    batch: int = Option(12, label="Batch", help="Series a step.", minimum=1, maximum=256)
     epochs: int = Option(
         10, label="Epochs", help="Passes over the series.", minimum=1, maximum=5000
     )

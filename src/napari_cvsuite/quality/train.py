@@ -186,6 +186,7 @@ def _network(options: TrainOptions) -> _Trainee:
             inter_dim=options.width,
             num_heads=options.heads,
             gate_channels=options.gate,
+            dprate=options.dropout,
             distortions=len(KINDS),
             fix_norms=False,
         )

@@ -2,19 +2,50 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 from napari_cvsuite.images import channel_numbers
 from napari_cvsuite.jobs.options import Option, OptionError, Options
 from napari_cvsuite.jobs.registry import JobSpec
 
-__all__ = ["JOBS", "MIN_TILE", "MOST_PIXELS", "PredictOptions", "TrainOptions"]
+__all__ = [
+    "JOBS",
+    "MIN_TILE",
+    "MOST_PIXELS",
+    "PredictOptions",
+    "TrainOptions",
+    "plane_numbers",
+]
 
 MOST_PIXELS = 256_000_000
 """Results of larger images are not held in memory (3 GB); they are streamed from file to file."""
 
 MIN_TILE = 96
 """Smallest tile of a trained model in pixels: three times the usual overlap."""
+
+_RANGE = re.compile(r"(\d{1,9})(?:-(\d{1,9}))?", re.ASCII)
+
+
+def plane_numbers(text: str) -> tuple[range, ...]:
+    """Read planes such as ``0,3-5`` as ranges; empty gives none.
+
+    Raises
+    ------
+    OptionError
+        The text is something else, or a range runs backwards.
+    """
+    found: list[range] = []
+    for part in text.split(",") if text.strip() else ():
+        match = _RANGE.fullmatch(part.strip())
+        first = int(match[1]) if match else 0
+        last = int(match[2] or first) if match else -1
+        if last < first:
+            raise OptionError(
+                f"skip must be plane numbers and ranges from 0 on, such as 0,3-5; got {text!r}"
+            )
+        found.append(range(first, last + 1))
+    return tuple(found)
 
 
 @dataclass(frozen=True)
@@ -51,6 +82,12 @@ class PredictOptions(Options):
         "",
         label="Channels",
         help="Up to three channels to use, counted from 0, such as 0 or 2,1,0; empty chooses.",
+        advanced=True,
+    )
+    skip: str = Option(
+        "",
+        label="Leave out",
+        help="Planes to leave out, counted from 0, such as 0,3-5; they stay background.",
         advanced=True,
     )
     stain: str = Option(
@@ -98,6 +135,7 @@ class PredictOptions(Options):
         super().__post_init__()
         if self.tile and (self.tile < 64 or self.tile % 32):
             raise OptionError(f"tile must be 0 or a multiple of 32 from 64 on; got {self.tile}")
+        plane_numbers(self.skip)
         try:
             channel_numbers(self.channels)
         except ValueError as error:

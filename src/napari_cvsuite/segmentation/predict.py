@@ -16,7 +16,7 @@ from napari_cvsuite.models.catalog import Catalogue
 from napari_cvsuite.segmentation.blockwise import label_blocks
 from napari_cvsuite.segmentation.objects import label_objects, object_table, rows_of
 from napari_cvsuite.segmentation.options import MOST_PIXELS, PredictOptions
-from napari_cvsuite.segmentation.predictor import Bands, Predictor, TilePreview
+from napari_cvsuite.segmentation.predictor import Bands, Predictor, TilePreview, skipped_planes
 
 __all__ = ["MOST_PIXELS", "SegmentResult", "TilePreview", "run", "uncertainty"]
 
@@ -100,13 +100,18 @@ def run(image: Image, options: PredictOptions, context: Context) -> SegmentResul
             "part of it, or save it as TIFF or zarr and use the command napari-cvsuite segment, "
             "which works from file to file"
         )
+    skipped = skipped_planes(options, flat)
     predictor = Predictor(card, options, cut, context)
     maps = _Maps(shape)
     for number, index in enumerate(flat.planes()):
+        if number in skipped:
+            continue
         predictor.predict(number, index, partial(maps.fill, number))
         done = (number + 1) * predictor.tiles_per_plane
         context.progress(done, predictor.n_tiles, "finding objects")
         maps.find_objects(number, options, flat.pixel_size)
+    # Planes that are left out are background, for certain.
+    maps.probabilities[sorted(skipped), 0] = 1
     stack = tuple(flat.size(axis) for axis in flat.stack_axes)
 
     def restored(array: NDArray[Any], inner: int = 0) -> NDArray[Any]:

@@ -20,7 +20,7 @@ from napari_cvsuite.segmentation.blockwise import BlockResult, label_blocks
 from napari_cvsuite.segmentation.measures import Columns
 from napari_cvsuite.segmentation.objects import rows_of
 from napari_cvsuite.segmentation.options import PredictOptions
-from napari_cvsuite.segmentation.predictor import Bands, Predictor
+from napari_cvsuite.segmentation.predictor import Bands, Predictor, skipped_planes
 from napari_cvsuite.segmentation.source import row_blocks
 
 __all__ = ["LARGE_PIXELS", "Outputs", "StreamResult", "segment_stream"]
@@ -108,6 +108,7 @@ def segment_stream(
     card = Catalogue().get(options.model)
     cut = cut_along(image, options.axis)
     flat = cut.image
+    skipped = skipped_planes(options, flat)
     predictor = Predictor(card, options, cut, context)
     shape = tuple(image.size(axis) for axis in cut.axes)
     counts = np.zeros(256, np.int64)
@@ -123,7 +124,11 @@ def segment_stream(
             # Views into the files, with the plane's rows and columns as their axes.
             at = cut.index(index, slice(None), slice(None))
             wanted = None if maps is None else _probability_view(maps, at)
-            predictor.predict(number, index, partial(_write, classes[at], wanted))
+            if number not in skipped:
+                predictor.predict(number, index, partial(_write, classes[at], wanted))
+            elif wanted is not None:
+                # Background, for certain; the class map of a new file is background as it is.
+                wanted[0] = 1
             report = partial(_report, context, predictor, number)
             found = _label(classes[at], options, flat.pixel_size, outputs.labels.parent, report)
             counts += _count(classes[at])

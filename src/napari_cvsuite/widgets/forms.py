@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from decimal import Decimal
 from typing import Any, TypeVar
 
@@ -92,6 +92,11 @@ class OptionsForm:
     def read(self, **others: Any) -> Options:
         """Return the options; raises :class:`OptionError` for values that do not go together."""
         return self._options(**self.values(), **others)
+
+    def show(self, names: Iterable[str], shown: bool) -> None:
+        """Show or hide some inputs; those that are hidden keep their values."""
+        for name in names:
+            self._inputs[name].visible = shown
 
     def on_change(self, fn: Callable[[], object]) -> None:
         """Call `fn` whenever an input changes."""

@@ -1,4 +1,4 @@
-"""A table of objects: sort it, click a row to go there, save it."""
+"""A table of objects or slices: sort it, click a row to go there, save it."""
 
 from __future__ import annotations
 
@@ -96,14 +96,30 @@ def write_csv(path: Path, rows: list[Row]) -> None:
 
 
 class ObjectTable(QWidget):
-    """The objects of the last run."""
+    """The rows of the last run.
+
+    Parameters
+    ----------
+    noun : str
+        What a row is, in the plural.
+    model : RowModel, optional
+    filename : str
+        Proposed for the file with the table.
+    """
 
     row_chosen = Signal(dict)
     failed = Signal(str)
 
-    def __init__(self, parent: QWidget | None = None) -> None:
+    def __init__(
+        self,
+        noun: str = "objects",
+        model: RowModel | None = None,
+        filename: str = "objects.csv",
+        parent: QWidget | None = None,
+    ) -> None:
         super().__init__(parent)
-        self.model = RowModel()
+        self.noun, self._filename = noun, filename
+        self.model = model or RowModel()
         self._sorted = QSortFilterProxyModel(self)
         self._sorted.setSourceModel(self.model)
         self._sorted.setSortRole(Qt.ItemDataRole.UserRole)
@@ -131,13 +147,27 @@ class ObjectTable(QWidget):
         layout.addWidget(self.view)
         self.setVisible(False)
 
-    def set_rows(self, rows: list[Row], classes: Sequence[str] = ()) -> None:
-        """Show other objects; without any the table hides."""
+    def set_rows(
+        self, rows: list[Row], classes: Sequence[str] = (), in_order: bool = False
+    ) -> None:
+        """Show other rows; without any the table hides.
+
+        Parameters
+        ----------
+        rows : list of dict
+        classes : sequence of str
+            Names for the column ``class``.
+        in_order : bool
+            Leave the rows as they are; sorting thousands would stop the window for a moment.
+        """
+        if in_order:
+            self.view.sortByColumn(-1, Qt.SortOrder.AscendingOrder)
         self.model.set_rows(rows, classes)
-        self.count.setText(f"{len(rows)} objects")
+        self.count.setText(f"{len(rows)} {self.noun}")
         self.setVisible(bool(rows))
         if rows:
-            self.view.sortByColumn(0, Qt.SortOrder.AscendingOrder)
+            if not in_order:
+                self.view.sortByColumn(0, Qt.SortOrder.AscendingOrder)
             self.view.resizeColumnsToContents()
 
     def save(self, path: Path) -> None:
@@ -155,7 +185,7 @@ class ObjectTable(QWidget):
         self._runner.close()
 
     def _ask_and_save(self) -> None:
-        path, _ = QFileDialog.getSaveFileName(self, "Save table", "objects.csv", "CSV (*.csv)")
+        path, _ = QFileDialog.getSaveFileName(self, "Save table", self._filename, "CSV (*.csv)")
         if path:
             self.save(Path(path))
 

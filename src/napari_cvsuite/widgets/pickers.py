@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from enum import Enum
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,8 @@ _ADD = "Add model…"
 class LayerPicker(QComboBox):
     """The layers of a viewer that `accepts` lets through, kept up to date.
 
+    `changed` comes with another choice, and when something is written into a layer's metadata.
+
     Parameters
     ----------
     viewer : napari Viewer
@@ -30,6 +33,9 @@ class LayerPicker(QComboBox):
         Layer -> whether it can be chosen.
     first : str
         Text of a first entry that stands for no layer; empty for none.
+    last : callable, optional
+        Returns members of an Enum, offered below the layers by their values; with it `changed`
+        also comes when layers are shown, hidden or selected.
     """
 
     changed = Signal()
@@ -40,13 +46,18 @@ class LayerPicker(QComboBox):
         accepts: Callable[[Layer], bool],
         first: str = "",
         parent: QWidget | None = None,
+        last: Callable[[], Sequence[Enum]] | None = None,
     ) -> None:
         super().__init__(parent)
-        self._viewer, self._accepts, self._first = viewer, accepts, first
+        self._viewer, self._accepts, self._first, self._last = viewer, accepts, first, last
         self.setMinimumContentsLength(12)
         events = viewer.layers.events
         for event in (events.inserted, events.removed, events.reordered):
             event.connect(self.refresh)
+        if last is not None:
+            viewer.layers.selection.events.changed.connect(self._tell)
+        self._wanted: Enum | None = None
+        self.activated.connect(lambda _: self._note())
         self._named: list[Layer] = []
         self.currentIndexChanged.connect(lambda _: self.changed.emit())
         self.refresh()
@@ -54,10 +65,22 @@ class LayerPicker(QComboBox):
     def layer(self) -> Layer | None:
         """Return the chosen layer, None for the first entry or where there is none."""
         found = self.currentData()
-        return found if found in self._viewer.layers else None
+        return found if isinstance(found, Layer) and found in self._viewer.layers else None
 
-    def choose(self, layer: Layer | None) -> None:
-        """Choose a layer; one that is not in the list changes nothing."""
+    def other(self) -> Enum | None:
+        """Return the chosen one of the entries below the layers."""
+        found = self.currentData()
+        return found if isinstance(found, Enum) else None
+
+    def choose(self, layer: Layer | Enum | None) -> None:
+        """Choose an entry; one that is not in the list changes nothing."""
+        self._select(layer)
+        self._note()
+
+    def _note(self) -> None:
+        self._wanted = self.other()
+
+    def _select(self, layer: Layer | Enum | None) -> None:
         for index in range(self.count()):
             if self.itemData(index) is layer:
                 self.setCurrentIndex(index)
@@ -75,25 +98,42 @@ class LayerPicker(QComboBox):
         for layer in reversed(self._viewer.layers):
             if self._accepts(layer):
                 self.addItem(layer.name, layer)
-        self.choose(before)
+        for entry in self._last() if self._last is not None else ():
+            self.addItem(str(entry.value), entry)
+        # An entry that stood there for want of a layer gives way to the first layer.
+        self._select(before if isinstance(before, Layer) else self._wanted)
         self.blockSignals(False)
         self.changed.emit()
 
     def _listen_to_names(self) -> None:
-        for layer in self._named:
-            layer.events.name.disconnect(self.refresh)
+        self._forget_layers()
         self._named = list(self._viewer.layers)
         for layer in self._named:
             layer.events.name.connect(self.refresh)
+            layer.events.metadata.connect(self._tell)
+            if self._last is not None:
+                layer.events.visible.connect(self._tell)
+
+    def _forget_layers(self) -> None:
+        for layer in self._named:
+            layer.events.name.disconnect(self.refresh)
+            layer.events.metadata.disconnect(self._tell)
+            if self._last is not None:
+                layer.events.visible.disconnect(self._tell)
+        self._named = []
+
+    def _tell(self, *_: object) -> None:
+        self.changed.emit()
 
     def close_down(self) -> None:
         """Stop listening to the viewer and its layers."""
         events = self._viewer.layers.events
         for event in (events.inserted, events.removed, events.reordered):
             event.disconnect(self.refresh)
-        for layer in self._named:
-            layer.events.name.disconnect(self.refresh)
-        self._named = []
+        self._forget_layers()
+        if self._last is not None:
+            self._viewer.layers.selection.events.changed.disconnect(self._tell)
+            self._last = None
         self._accepts = lambda layer: False
 
 

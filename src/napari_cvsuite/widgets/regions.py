@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +13,15 @@ from numpy.typing import NDArray
 
 from napari_cvsuite.images import Image, ImageError
 
-__all__ = ["Selection", "crop", "current_plane", "current_view", "shapes_box", "whole"]
+__all__ = [
+    "Selection",
+    "crop",
+    "current_plane",
+    "current_view",
+    "matching",
+    "shapes_box",
+    "whole",
+]
 
 
 @dataclass(frozen=True)
@@ -51,11 +60,22 @@ def whole(layer: Layer) -> Selection:
     return Selection((0,) * len(shape), shape)
 
 
-def current_plane(selection: Selection, layer: Layer, viewer: Viewer) -> Selection:
-    """Reduce a selection to the plane that the sliders show."""
+def current_plane(
+    selection: Selection, layer: Layer, viewer: Viewer, axes: Sequence[int] | None = None
+) -> Selection:
+    """Reduce a selection to the plane that the sliders show.
+
+    Parameters
+    ----------
+    selection : Selection
+    layer : napari Layer
+    viewer : napari Viewer
+    axes : sequence of int, optional
+        Axes along which it becomes one pixel long; default all but the last two.
+    """
     here = layer.world_to_data(viewer.dims.point[-layer.ndim :])
     start, stop = list(selection.start), list(selection.stop)
-    for axis in range(len(start) - 2):
+    for axis in range(len(start) - 2) if axes is None else axes:
         index = int(np.clip(round(float(here[axis])), 0, stop[axis] - 1))
         start[axis], stop[axis] = index, index + 1
     return Selection(tuple(start), tuple(stop))
@@ -133,3 +153,27 @@ def crop(image: Image, selection: Selection) -> Image:
 
 def _spatial(image: Image) -> tuple[int, ...]:
     return tuple(image.size(axis) for axis in image.axes if axis != "c")
+
+
+def matching(reference: Layer, selection: Selection, image: Selection) -> Image:
+    """Return the part of a reference that belongs to a part of an image.
+
+    Parameters
+    ----------
+    reference : napari Layer
+        Of the size of the image or another one, with one plane or as many.
+    selection : Selection
+        The part of the image.
+    image : Selection
+        The whole image.
+    """
+    everything = whole(reference)
+    start, stop = list(everything.start), list(everything.stop)
+    ratio = np.divide(everything.stop[-2:], image.stop[-2:])
+    for i in (-2, -1):
+        start[i] = int(np.floor(selection.start[i] * ratio[i]))
+        stop[i] = max(start[i] + 1, int(np.ceil(selection.stop[i] * ratio[i])))
+    if everything.stop[:-2] == image.stop[:-2]:
+        # As many planes: each has its own.
+        start[:-2], stop[:-2] = selection.start[:-2], selection.stop[:-2]
+    return crop(Image.from_layer(reference), Selection(tuple(start), tuple(stop)))

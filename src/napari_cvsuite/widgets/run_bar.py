@@ -58,6 +58,12 @@ class RunBar(QWidget):
         if self.message.styleSheet() != _COLOURS[kind]:
             self.message.setStyleSheet(_COLOURS[kind])
 
+    def set_text(self, text: str) -> None:
+        """Give the button another text; while a job runs it says Cancel."""
+        self._text = text
+        if not self._runner.busy:
+            self.button.setText(text)
+
     def set_problem(self, text: str) -> None:
         """Disable the button and say what is wrong; an empty text enables it."""
         if not self._runner.busy:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -26,6 +27,7 @@ from napari_cvsuite.widgets.object_table import ObjectTable
 from napari_cvsuite.widgets.pickers import DevicePicker, LayerPicker, ModelPicker
 from napari_cvsuite.widgets.prepare import prepare
 from napari_cvsuite.widgets.preview import Preview
+from napari_cvsuite.widgets.quality_rows import skip_of
 from napari_cvsuite.widgets.result_layers import (
     Mode,
     Prepared,
@@ -44,6 +46,7 @@ RUN_KEY = "Control-Shift-R"
 """Keyboard shortcut that runs the dock."""
 
 _WHOLE, _VIEW = "whole image", "current view"
+_ALL_PLANES, _THIS_PLANE, _KEPT_PLANES = "all planes", "current plane", "not rejected"
 _MODES: tuple[Mode, ...] = ("new layer", "replace", "fill empty only")
 _WRONG = "QComboBox { border: 1px solid #e5534b; }"
 
@@ -89,7 +92,10 @@ class SegmentDock(QWidget):
         self.region = _choice((_WHOLE, _VIEW), "Part of the image to segment.")
         self.shapes = LayerPicker(viewer, lambda layer: isinstance(layer, Shapes), "no box")
         self.shapes.setToolTip("A Shapes layer whose (selected) box is segmented alone.")
-        self.planes = _choice(("all planes", "current plane"), "Planes of a stack to segment.")
+        self.planes = _choice(
+            (_ALL_PLANES, _THIS_PLANE, _KEPT_PLANES),
+            "Planes of a stack to segment; not rejected: those kept in the Quality dock.",
+        )
         self.show_as = _choice(
             ("automatic", "objects", "classes"), "What the Labels layer holds after the run."
         )
@@ -211,6 +217,8 @@ class SegmentDock(QWidget):
             options = self._options()
         except OptionError as error:
             return str(error), None
+        except ValueError as error:
+            return f"{error}.", self.planes
         pixels = int(np.prod(regions.whole(layer).shape, dtype=np.int64))
         if self.region.currentText() == _WHOLE and pixels > MOST_PIXELS:
             return f"{pixels / 1e6:.0f} million pixels: choose a region of the image.", self.region
@@ -220,7 +228,7 @@ class SegmentDock(QWidget):
 
     def _validate(self) -> None:
         text, field = self._problem()
-        for picker in (self.image, self.model, self.target):
+        for picker in (self.image, self.model, self.target, self.planes):
             style = _WRONG if picker is field else ""
             # Setting a style costs milliseconds even when it is the same one.
             if picker.styleSheet() != style:
@@ -233,9 +241,13 @@ class SegmentDock(QWidget):
         self.run_bar.set_problem(text)
 
     def _options(self) -> PredictOptions:
-        card = self.model.card()
+        card, layer = self.model.card(), self.image.layer()
         made = self.form.read(model=card.name if card else "")
         assert isinstance(made, PredictOptions)
+        if layer is None or layer.ndim <= 2 or self.planes.currentText() == _THIS_PLANE:
+            return replace(made, skip="")
+        if self.planes.currentText() == _KEPT_PLANES:
+            return replace(made, skip=skip_of(layer, made.axis))
         return made
 
     # Run ------------------------------------------------------------------------------------
@@ -248,7 +260,7 @@ class SegmentDock(QWidget):
             chosen = regions.current_view(layer)
         else:
             chosen = regions.whole(layer)
-        if self.planes.currentText() == "current plane":
+        if self.planes.currentText() == _THIS_PLANE:
             chosen = regions.current_plane(chosen, layer, self._viewer)
         return chosen
 

@@ -1,0 +1,397 @@
+"""The Quality dock: how good an image is, where, and which slices to keep."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from napari.layers import Image as ImageLayer
+from napari.layers import Layer
+from napari.viewer import Viewer
+from qtpy.QtCore import Qt, QTimer
+from qtpy.QtGui import QCloseEvent
+from qtpy.QtWidgets import QFrame, QScrollArea, QVBoxLayout, QWidget
+
+from napari_cvsuite.jobs import Context
+from napari_cvsuite.quality.options import MapOptions
+from napari_cvsuite.widgets._compat import theme_colours
+from napari_cvsuite.widgets.bridge import JobRunner
+from napari_cvsuite.widgets.quality_inputs import Inputs
+from napari_cvsuite.widgets.quality_job import Compared, Mapped, Part, compare, map_one, score
+from napari_cvsuite.widgets.quality_layers import KEPT, Place, add_map, kept_layer
+from napari_cvsuite.widgets.quality_results import Results
+from napari_cvsuite.widgets.quality_rows import Scores, Subject
+from napari_cvsuite.widgets.run_bar import RunBar
+from napari_cvsuite.widgets.settings import load_state, save_state
+
+__all__ = ["RUN_KEY", "QualityDock"]
+
+RUN_KEY = "Control-Shift-Q"
+"""Keyboard shortcut that runs the dock."""
+
+
+class QualityDock(QWidget):
+    """Score images, map where they are good, and compare versions of them.
+
+    Parameters
+    ----------
+    napari_viewer : napari Viewer
+    """
+
+    def __init__(self, napari_viewer: Viewer) -> None:
+        super().__init__()
+        self._viewer = napari_viewer
+        self.runner = JobRunner(self)
+        self.inputs = Inputs(napari_viewer)
+        self.run_bar = RunBar(self.runner, "Score")
+        self.run_bar.button.setToolTip(f"Shortcut: {RUN_KEY.replace('-', '+')}")
+        self.results = Results()
+        self._steps: deque[Callable[[], object]] = deque()
+        self._places: list[Place] = []
+        self._subjects: list[Subject] = []
+        self._differences: list[Layer] = []
+        self._hidden: tuple[Layer, Layer] | None = None
+        self._lay_out()
+        self.inputs.restore(load_state("quality"))
+        self._connect()
+        self._recolour()
+        self._validate()
+
+    def _lay_out(self) -> None:
+        inner = QWidget()
+        layout = QVBoxLayout(inner)
+        for widget in (self.inputs, self.run_bar, self.inputs.more):
+            layout.addWidget(widget)
+        layout.addWidget(self.results, 1)
+        layout.addStretch()
+        # With its options open the dock is higher than the screen of a laptop.
+        area = QScrollArea()
+        area.setWidgetResizable(True)
+        area.setFrameShape(QFrame.Shape.NoFrame)
+        area.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
+        area.setWidget(inner)
+        outer = QVBoxLayout(self)
+        outer.setContentsMargins(0, 0, 0, 0)
+        outer.addWidget(area)
+        self.setMinimumWidth(inner.minimumSizeHint().width())
+
+    @property
+    def idle(self) -> bool:
+        """Whether no job runs and the last result is shown in full."""
+        return not self.runner.busy and not self._steps
+
+    def _connect(self) -> None:
+        self._save_later = QTimer(self)
+        self._save_later.setSingleShot(True)
+        self._save_later.setInterval(300)
+        self._save_later.timeout.connect(self._save)
+        self._step_timer = QTimer(self)
+        self._step_timer.setInterval(10)
+        self._step_timer.timeout.connect(self._next_step)
+        self.inputs.changed.connect(self._changed)
+        for failing in (self.inputs.model.failed, self.results.table.failed):
+            failing.connect(lambda text: self.run_bar.say(text, "error"))
+        self.run_bar.run_wanted.connect(self.run)
+        self.runner.previewed.connect(self._show_part)
+        self.runner.done.connect(self._finish)
+        # A run without a result leaves the last one in place.
+        self.runner.failed.connect(lambda _: self.results.show_again())
+        self.runner.cancelled.connect(self.results.show_again)
+        self.results.slice_chosen.connect(self._go_to)
+        self.results.version_chosen.connect(self._show_version)
+        self.results.keep_changed.connect(self._keep_changed)
+        self.results.hide_wanted.connect(self._hide_rejected)
+        self._viewer.dims.events.point.connect(self._moved)
+        self._viewer.layers.events.removed.connect(self._removed)
+        self._viewer.events.theme.connect(self._recolour)
+        self._viewer.bind_key(RUN_KEY, self._run_from_key, overwrite=True)
+
+    def _run_from_key(self, viewer: Viewer) -> None:
+        if self.run_bar.button.isEnabled() and not self.runner.busy:
+            self.run()
+
+    def _recolour(self, *_: object) -> None:
+        self.results.plot.set_colours(*theme_colours(self._viewer))
+
+    def _changed(self) -> None:
+        self._validate()
+        self._save_later.start()
+
+    def _validate(self) -> None:
+        text, field = self.inputs.problem()
+        self.inputs.mark(field)
+        self.run_bar.set_text(self.inputs.mode)
+        self.run_bar.set_problem(text)
+
+    def _save(self) -> None:
+        save_state("quality", self.inputs.state())
+
+    # Run ---------------------------------------------------------------------------------------
+
+    def run(self) -> None:
+        """Judge what is chosen; the same as pressing the button."""
+        text, _ = self.inputs.problem()
+        if self._steps or self.runner.busy:
+            return
+        if text:
+            self.run_bar.set_problem(text)
+            return
+        try:
+            options, (items, places) = self.inputs.options(), self.inputs.items()
+        except (ValueError, OSError) as error:
+            self.run_bar.say(str(error), "error")
+            return
+        mode = self.inputs.mode
+
+        def work(context: Context) -> Scores | Mapped | Compared:
+            if isinstance(options, MapOptions):
+                return map_one(items[0], options, context)
+            if mode == "Compare":
+                return compare(items, options, context)
+            return score(items, options, context)
+
+        self._save()
+        self._places, self._subjects = places, [item.subject for item in items]
+        if mode == "Score":
+            names = [item.subject.name for item in items]
+            counts = [
+                int(np.prod([place.source.selection.shape[axis] for axis in item.subject.axes]))
+                for item, place in zip(items, places, strict=False)
+            ]
+            # How many slices files hold is known when they are read.
+            self.results.begin(names, counts or [0] * len(names))
+        what = items[0].subject.name if len(items) == 1 else f"{len(items)} images"
+        self.runner.start(work, self.inputs.device.device(), f"{mode.lower()} {what}")
+
+    def cancel(self) -> None:
+        """Stop; the dock is free at once and no layer changes."""
+        self.runner.cancel()
+
+    def _show_part(self, part: object) -> None:
+        if isinstance(part, Part):
+            self.results.add(part)
+
+    # The result ----------------------------------------------------------------------------------
+
+    def _finish(self, found: Any) -> None:
+        """Show the result bit by bit: napari takes long over a layer, and the window must live."""
+        steps: list[Callable[[], object]] = []
+        if isinstance(found, Mapped):
+            # The map of the scores comes last, to lie on top.
+            steps += [self._map_step(found, n) for n in reversed(range(len(found.maps)))]
+            steps.append(lambda: self._over_map(found))
+        elif isinstance(found, Compared):
+            steps += [self._difference_step(found, number) for number in range(len(found.maps))]
+            steps.append(lambda: self._over_compare(found))
+        else:
+            steps.append(lambda: self._over_score(found))
+        self._steps = deque(steps)
+        self._step_timer.start()
+
+    def _next_step(self) -> None:
+        if not self._steps:
+            self._step_timer.stop()
+            return
+        # The last one says that all is done, so it goes after it has run.
+        self._steps[0]()
+        if self._steps:
+            self._steps.popleft()
+
+    def _over_score(self, scores: Scores) -> None:
+        self._take(scores)
+        values, count = scores.values(), len(scores.flat)
+        known = values[~np.isnan(values)]
+        text = f"Score {known[0]:.3f}." if count == 1 else ""
+        if count > 1:
+            text = f"{len(known)} scores, {known.min():.3f} to {known.max():.3f}."
+        failed = sum(not part.provenance for part in scores.parts)
+        text += f" {failed} could not be scored; see the notes." if failed else ""
+        facts = dict(next(part.provenance for part in scores.parts if part.provenance))
+        if len({part.provenance.get("window") for part in scores.parts if part.provenance}) > 1:
+            facts["window"] = "each image its own"
+        seconds = sum(part.provenance.get("seconds", 0.0) for part in scores.parts)
+        self._say(text, scores, {**facts, "seconds": seconds})
+
+    def _take(self, scores: Scores, ranking: list[dict[str, Any]] | None = None) -> None:
+        self._unhide()
+        self._differences = [] if ranking is None else self._differences
+        self.results.show_scores(scores, ranking or ())
+        if ranking is None:
+            scores.write_metadata(None, self._viewer.layers)
+        self._moved()
+
+    def _map_step(self, found: Mapped, number: int) -> Callable[[], object]:
+        one, place = found.maps[number], self._places[0]
+        # The attention is there for whoever looks for it.
+        return lambda: add_map(self._viewer, one, place, found.provenance, number == 0)
+
+    def _over_map(self, found: Mapped) -> None:
+        low, high = (float(end(found.maps[0].data)) for end in (np.nanmin, np.nanmax))
+        text = f"Local scores {low:.3f} to {high:.3f}, mean {found.mean:.3f}; yellow is best."
+        if len(found.maps) > 1:
+            text += " Where it looked: hidden layers."
+        self._say(text, None, found.provenance)
+
+    def _difference_step(self, found: Compared, number: int) -> Callable[[], object]:
+        one, place = found.maps[number], self._places[found.order[number]]
+        facts = found.scores.parts[number].provenance
+
+        def add() -> None:
+            if number == 0:
+                self._differences = []
+            self._differences.append(add_map(self._viewer, one, place, facts, False))
+
+        return add
+
+    def _over_compare(self, found: Compared) -> None:
+        if not found.maps:
+            self._differences = []
+        self._take(found.scores, found.ranking)
+        best = found.ranking[0]
+        text = f"Best: {best['layer']}, {best['score']:.3f}."
+        if found.maps:
+            text += " Click a row to see its difference."
+        self._say(text, found.scores, found.scores.parts[0].provenance)
+
+    def _say(self, text: str, scores: Scores | None, facts: dict[str, Any]) -> None:
+        self.inputs.device.complete()
+        window = str(facts.get("window", ""))
+        text += f" {facts.get('seconds', 0.0):.1f} s on {facts.get('device')}."
+        text += f" Intensity: {window}." if window else ""
+        there = list(self._viewer.layers)
+        gone = [one.name for one in self._subjects if self._places and one.layer not in there]
+        if gone:
+            where = "its map is here" if scores is None else "its scores are in the table"
+            text += f" The layer {gone[0]} is gone; {where}."
+        self.run_bar.say(text)
+
+    # Where the viewer is -------------------------------------------------------------------------
+
+    def _moved(self, *_: object) -> None:
+        """Mark the slice that the viewer shows."""
+        scores = self.results.scores
+        if scores is None or len(scores.flat) < 2:
+            return
+        if self._hidden is not None:
+            shown = self._hidden[1]
+            kept = shown.metadata[KEPT]
+            rank = round(float(shown.world_to_data(self._viewer.dims.point[-shown.ndim :])[0]))
+            inside = 0 <= rank < len(kept)
+            self.results.set_current(scores.of_number(0, kept[rank]) if inside else None)
+            return
+        active = self._viewer.layers.selection.active
+        part = scores.part_of(active) if active is not None else None
+        if part is None and len(scores.parts) == 1:
+            part = 0
+        subject = scores.parts[part].subject if part is not None else None
+        layer = subject.layer if subject is not None else None
+        if part is None or subject is None or layer is None or layer not in self._viewer.layers:
+            return
+        here = layer.world_to_data(self._viewer.dims.point[-layer.ndim :])
+        place = tuple(round(float(here[axis])) for axis in subject.axes)
+        self.results.set_current(scores.find(part, place))
+
+    def _go_to(self, index: int) -> None:
+        """Show a slice: its layer on top of the selection, the sliders on it."""
+        scores = self.results.scores
+        assert scores is not None
+        part, row = scores.flat[index]
+        subject = scores.parts[part].subject
+        layer = subject.layer
+        self.results.set_current(index)
+        if layer is None or layer not in self._viewer.layers:
+            if self._places:
+                self.run_bar.say(f"The layer {subject.name} is gone.", "warning")
+            return
+        place = dict(zip(subject.axes, subject.place(row), strict=True))
+        if self._hidden is not None:
+            layer, number = self._hidden[1], subject.number(row)
+            if number not in layer.metadata[KEPT]:
+                self.run_bar.say(f"Slice {number} is rejected and hidden.")
+                return
+            place = {0: layer.metadata[KEPT].index(number)}
+        self._viewer.layers.selection.active = layer
+        point = list(self._viewer.dims.point)
+        here = list(layer.world_to_data(point[-layer.ndim :]))
+        for axis, index_there in place.items():
+            here[axis] = index_there
+        point[-layer.ndim :] = layer.data_to_world(here)
+        self._viewer.dims.point = tuple(float(v) for v in point)
+
+    def _show_version(self, place: int) -> None:
+        """Show the difference of one version alone, where there are differences."""
+        scores = self.results.scores
+        assert scores is not None
+        for number, difference in enumerate(self._differences):
+            if difference in self._viewer.layers:
+                difference.visible = number == place
+        layer = scores.parts[place].subject.layer
+        if layer is not None and layer in self._viewer.layers:
+            self._viewer.layers.selection.active = layer
+
+    # Keep and reject -----------------------------------------------------------------------------
+
+    def _keep_changed(self) -> None:
+        scores = self.results.scores
+        if scores is None:
+            return
+        scores.write_metadata(self.results.rejects_below, self._viewer.layers)
+        if self._hidden is not None:
+            self._unhide()
+            self._hide_rejected(self.results.hide_rejected.isChecked())
+
+    def _hide_rejected(self, on: bool) -> None:
+        """Put a layer without the rejected slices in the place of the image, or take it away."""
+        self._unhide()
+        scores = self.results.scores
+        if not on or scores is None:
+            return
+        subject = scores.parts[0].subject
+        layer, lost = subject.layer, set(scores.rejected(0))
+        if not isinstance(layer, ImageLayer) or layer not in self._viewer.layers:
+            self.run_bar.say(f"The layer {subject.name} is gone.", "warning")
+            return
+        kept = [n for n in range(int(np.prod(subject.shape))) if n not in lost]
+        if not kept:
+            self.run_bar.say("All slices are rejected: lower the threshold.", "warning")
+            return
+        shown = kept_layer(layer, subject.axes, kept)
+        self._viewer.layers.insert(self._viewer.layers.index(layer) + 1, shown)
+        layer.visible = False
+        self._hidden = (layer, shown)
+
+    def _unhide(self) -> None:
+        if self._hidden is not None:
+            (layer, shown), self._hidden = self._hidden, None
+            layer.visible = True
+            if shown in self._viewer.layers:
+                self._viewer.layers.remove(shown)
+
+    def _removed(self, event: Any) -> None:
+        """Show the image again when the user removes the layer of kept slices."""
+        if self._hidden is not None and event.value in self._hidden:
+            layer, shown = self._hidden
+            if event.value is shown:
+                layer.visible = True
+            self._hidden = None
+            self.results.hide_rejected.setChecked(False)
+
+    # End -----------------------------------------------------------------------------------------
+
+    def closeEvent(self, event: QCloseEvent | None) -> None:
+        """Cancel what runs, keep the state, and let go of the viewer."""
+        self._save_later.stop()
+        self._save()
+        self.runner.close()
+        self._step_timer.stop()
+        self._steps.clear()
+        self._viewer.dims.events.point.disconnect(self._moved)
+        self._viewer.layers.events.removed.disconnect(self._removed)
+        self._viewer.events.theme.disconnect(self._recolour)
+        self.inputs.close_down()
+        self.results.close_down()
+        self._hidden = None
+        self._viewer.bind_key(RUN_KEY, None, overwrite=True)
+        super().closeEvent(event)
