@@ -8,10 +8,9 @@ from typing import Any
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils.fusion import fuse_conv_bn_eval
-from torchvision.models.resnet import Bottleneck
 
 from napari_cvsuite.jobs.context import current_context
-from napari_cvsuite.models.backbones import ResNetMaps
+from napari_cvsuite.models.resnet import Bottleneck, ResNetMaps
 from napari_cvsuite.models.swin import Stage, SwinBase
 
 __all__ = [
@@ -147,6 +146,7 @@ class FastResNet(nn.Module):
 
     def __init__(self, plain: ResNetMaps) -> None:
         super().__init__()
+        self.front = plain.front
         self.stem = Convolution(plain.conv1, plain.bn1)
         self.pool = plain.maxpool
         self.stages = nn.ModuleList(
@@ -164,6 +164,8 @@ class FastResNet(nn.Module):
     def maps(self, x: Tensor) -> Iterator[Tensor]:
         """Yield maps ``B x H x W x C`` of images ``B x 3 x H x W``; nothing writes to them."""
         check()
+        if self.front is not None:
+            x = self.front(x)
         rows = self.stem(rows_of(x)).relu_()
         del x
         yield rows

@@ -14,7 +14,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torchvision.transforms.v2 import functional as TF
 
 from napari_cvsuite.models.backbones import BACKBONES, make_backbone
 
@@ -494,8 +493,7 @@ class CFANet(nn.Module):
         else:
             return x, y, crops
         # The published evaluation resizes the image alone, which no published model shows.
-        x = TF.resize(x, size, antialias=True)
-        return x, None if y is None else TF.resize(y, size, antialias=True), crops
+        return _resized(x, size), None if y is None else _resized(y, size), crops
 
     def features(self, x: Tensor) -> list[Tensor]:
         """Return the backbone's maps of images in [0, 1], from shallow to deep."""
@@ -554,6 +552,12 @@ class CFANet(nn.Module):
             dim=1,
         )
         return F.interpolate(full, size=size, mode="bicubic", align_corners=False)
+
+
+def _resized(x: Tensor, size: list[int]) -> Tensor:
+    if list(x.shape[2:]) == size:
+        return x
+    return F.interpolate(x, size=size, mode="bilinear", align_corners=False, antialias=True)
 
 
 def _grade(raw: Tensor) -> Tensor:

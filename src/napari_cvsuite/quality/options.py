@@ -161,6 +161,14 @@ class TrainOptions(Options):
     heads: int = Option(4, label="Heads", help="Heads of attention.", minimum=1, maximum=32)
     gate: int = Option(16, label="Gate", help="Channels of the gates.", minimum=1, maximum=256)
     dropout: float = Option(0.0, label="Dropout", help="Rate of dropout.", minimum=0.0, maximum=0.9)
+    settle: int = Option(
+        1,
+        label="Settle",
+        help="Epochs in which batch normalisation measures; afterwards it stays as it is, so that "
+        "a step sees each image as a prediction does.",
+        minimum=1,
+        maximum=5000,
+    )
     start: str = Option(
         "",
         label="Start from",

@@ -122,6 +122,12 @@ class _Trainee(CFANet):
         seen = self.examine(one, other if x.shape[1] == 6 else None)
         return seen.score[:, 0], seen.logits, seen.strengths
 
+    def hold_norms(self) -> None:
+        """Let batch normalisation use what it has measured, until the next call of ``train``."""
+        for module in self.modules():
+            if isinstance(module, (nn.BatchNorm1d, nn.BatchNorm2d)):
+                module.eval()
+
 
 def find_images(folder: Path) -> list[Path]:
     """Return the images of a folder by name.
@@ -228,8 +234,10 @@ def _tensors(
 
 
 def _batches(
-    made: Bank, options: TrainOptions, epoch: int, part: int, parts: int
+    made: Bank, network: _Trainee, options: TrainOptions, epoch: int, part: int, parts: int
 ) -> Iterator[tuple[Tensor, Tensor]]:
+    if epoch >= options.settle:
+        network.hold_norms()
     rng = np.random.default_rng((options.seed, 1, epoch))
     side = min(options.view or options.size, options.size)
     order = rng.permutation(len(made.crops))
@@ -362,7 +370,7 @@ def run(inputs: TrainInputs, options: TrainOptions, context: Context) -> TrainRe
     fields = {k: v for k, v in asdict(options).items() if k in LoopOptions.__annotations__}
     task = TrainingTask(
         network=network,
-        batches=functools.partial(_batches, series, options),
+        batches=functools.partial(_batches, series, network, options),
         loss=functools.partial(_loss, options.margin),
         validate=validate or (lambda _: {}),
         score_name="val_score" if checks else "",
