@@ -12,6 +12,7 @@ import tempfile
 from pathlib import Path
 
 FOLDER = Path(__file__).parent / "images"
+QUALITY = {"focus": "Score", "map": "Map"}
 
 
 def main() -> None:
@@ -26,15 +27,23 @@ def main() -> None:
     from napari_cvsuite import app
 
     if len(sys.argv) > 1:
-        options(app) if sys.argv[1] == "options" else app.demo(
-            sys.argv[1], FOLDER / f"segment-{sys.argv[1]}.png"
-        )
+        one(app, sys.argv[1])
         return
     from napari_cvsuite.segmentation.demo import DEMOS
 
     # One process a picture: a second viewer in one process keeps the first one's window state.
-    for name in (*DEMOS, "options"):
+    for name in (*DEMOS, "options", *QUALITY):
         os.spawnv(os.P_WAIT, sys.executable, [sys.executable, __file__, name])
+
+
+def one(app: object, name: str) -> None:
+    """Make one picture."""
+    if name == "options":
+        options(app)
+    elif name in QUALITY:
+        app.demo_quality(QUALITY[name], FOLDER / f"quality-{name}.png")  # type: ignore[attr-defined]
+    else:
+        app.demo(name, FOLDER / f"segment-{name}.png")  # type: ignore[attr-defined]
 
 
 def options(app: object) -> None:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 __all__ = [
     "BindingError",
     "demo",
+    "demo_quality",
     "has_display",
     "launch",
     "need_binding",
@@ -236,6 +237,65 @@ def demo(name: str = "nuclei", screenshot: Path | None = None, timeout: float = 
     if errors:
         raise errors[0]
     said = dock.run_bar.message.text()
+    if screenshot is None:
+        napari.run()
+        return said
+    take_screenshot(viewer, screenshot)
+    dock.close()
+    viewer.close()
+    return said
+
+
+def demo_quality(
+    mode: str = "Score", screenshot: Path | None = None, timeout: float = 300.0
+) -> str:
+    """Judge a real image in the window; save a picture of it, or leave it open.
+
+    Parameters
+    ----------
+    mode : {"Score", "Map"}
+        A focus series and its curve, or a half blurred image and where it is good.
+    screenshot : Path, optional
+        PNG file to write; then the window closes.
+    timeout : float
+        Seconds for the job.
+
+    Returns
+    -------
+    str
+        What the dock said at the end.
+
+    Raises
+    ------
+    BindingError
+        No Qt binding is installed.
+    TimeoutError, ValueError, RuntimeError
+        The job failed; the message says why.
+    """
+    need_binding()
+    import napari
+
+    from napari_cvsuite.quality.demo import focus_series, half_blurred
+
+    viewer, _ = _open([])
+    image = half_blurred() if mode == "Map" else focus_series()
+    viewer.add_image(image.data, name=image.name, rgb=True)
+    dock = viewer.window.dock_widgets["Quality"]
+    dock.parentWidget().raise_()
+    dock.inputs.set_mode(mode)
+    if mode == "Map":
+        dock.inputs.form.set_values({"window": 96, "step": 32})
+    errors: list[Exception] = []
+    dock.runner.failed.connect(errors.append)
+    dock.run()
+    wait_until(lambda: dock.idle, timeout)
+    if errors:
+        raise errors[0]
+    said = str(dock.run_bar.message.text())
+    if mode == "Score":
+        # The sharpest slice, with its verdict.
+        scores = dock.results.scores
+        dock.results.slice_chosen.emit(int(scores.values().argmax()))
     if screenshot is None:
         napari.run()
         return said

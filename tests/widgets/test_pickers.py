@@ -111,3 +111,34 @@ def test_devices_are_complete_once_the_engine_runs() -> None:
     # The CPU is listed already, and nothing twice.
     texts = [picker.itemData(index) for index in range(picker.count())]
     assert picker.count() >= before and len(texts) == len(set(texts))
+
+
+def test_a_licence_is_asked_for_once_before_a_download(monkeypatch: pytest.MonkeyPatch) -> None:
+    from qtpy.QtWidgets import QMessageBox
+
+    from napari_cvsuite.models import licences
+
+    answers = [QMessageBox.StandardButton.No, QMessageBox.StandardButton.Yes]
+    asked: list[str] = []
+
+    def answer(parent: object, title: str, text: str, *_: object) -> object:
+        asked.append(text)
+        return answers.pop(0)
+
+    monkeypatch.setattr(QMessageBox, "question", answer)
+    picker = ModelPicker("quality")
+    picker.choose("topiq_nr")
+    assert picker.currentText() == "topiq_nr (download)"
+    assert not picker.permitted() and not licences.is_accepted(Catalogue().get("topiq_nr"))
+    assert picker.permitted() and picker.permitted()
+    assert len(asked) == 2 and "CC BY-NC-SA 4.0" in asked[0]
+    picker.close_down()
+
+
+def test_models_that_are_here_need_no_question(tiny_model: str) -> None:
+    picker = ModelPicker("segmentation")
+    picker.choose(tiny_model)
+    assert picker.permitted()
+    picker.note_fetched()
+    assert picker.currentText() == tiny_model
+    picker.close_down()

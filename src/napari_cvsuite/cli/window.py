@@ -69,7 +69,8 @@ def demo(
     shown = app.has_display() and screenshot is None
     for each in chosen[:1] if shown else chosen:
         target = None if shown else _target(screenshot or out / "window.png", each, chosen)
-        typer.echo(app.demo(each, target) + (f" See {target}" if target else ""))
+        said = app.demo_quality("Score", target) if each == QUALITY else app.demo(each, target)
+        typer.echo(said + (f" See {target}" if target else ""))
 
 
 def _target(path: Path, name: str, names: list[str]) -> Path:

@@ -10,10 +10,13 @@ from typing import Any
 from napari.layers import Layer
 from napari.viewer import Viewer
 from qtpy.QtCore import Qt, Signal
-from qtpy.QtWidgets import QComboBox, QFileDialog, QWidget
+from qtpy.QtWidgets import QComboBox, QFileDialog, QMessageBox, QWidget
 
 from napari_cvsuite.jobs import Context
-from napari_cvsuite.models.catalog import Catalogue, ModelCard, builtin_folder, user_folder
+from napari_cvsuite.models import licences
+from napari_cvsuite.models.catalog import Catalogue, ModelCard
+from napari_cvsuite.models.files import WeightsError
+from napari_cvsuite.models.local import is_here
 from napari_cvsuite.widgets.bridge import JobRunner
 
 __all__ = ["DevicePicker", "LayerPicker", "ModelPicker", "describe_card"]
@@ -150,11 +153,6 @@ def describe_card(card: ModelCard) -> str:
     return "<p>" + "<br>".join(lines) + "</p>"
 
 
-def _is_local(card: ModelCard) -> bool:
-    folders = (builtin_folder(), user_folder())
-    return any((folder / card.weights.filename).is_file() for folder in folders)
-
-
 class ModelPicker(QComboBox):
     """The models of a task, their cards as tooltips, and a way to add one's own."""
 
@@ -192,7 +190,7 @@ class ModelPicker(QComboBox):
         self.clear()
         for card in Catalogue():
             if self._task in card.task:
-                self.addItem(card.name if _is_local(card) else f"{card.name} (download)", card)
+                self.addItem(card.name if is_here(card) else f"{card.name} (download)", card)
                 tip = describe_card(card)
                 self.setItemData(self.count() - 1, tip, Qt.ItemDataRole.ToolTipRole)
         self.addItem(_ADD, None)
@@ -200,6 +198,30 @@ class ModelPicker(QComboBox):
             self.choose(before.name)
         self.blockSignals(False)
         self._show_card()
+
+    def permitted(self) -> bool:
+        """Return whether the chosen model may be used; ask before a first download if need be."""
+        card = self.card()
+        if card is None or is_here(card) or licences.is_accepted(card):
+            return True
+        yes, no = QMessageBox.StandardButton.Yes, QMessageBox.StandardButton.No
+        text = (
+            f"{licences.terms(card)}\n\nDo you accept this licence? The weights are then fetched."
+        )
+        if QMessageBox.question(self, "Licence", text, yes | no, no) != yes:
+            return False
+        try:
+            licences.accept(card)
+        except WeightsError as error:
+            self.failed.emit(str(error))
+            return False
+        return True
+
+    def note_fetched(self) -> None:
+        """Say no longer that the chosen model is to be fetched, once it is here."""
+        card = self.card()
+        if card is not None and self.currentText() != card.name and is_here(card):
+            self.refresh()
 
     def add(self, path: Path) -> None:
         """Import a weight file or bundle in the background and choose it."""

@@ -138,6 +138,9 @@ class QualityDock(QWidget):
         if text:
             self.run_bar.set_problem(text)
             return
+        if not self.inputs.model.permitted():
+            self.run_bar.say("Without its licence the model cannot be fetched.", "warning")
+            return
         try:
             options, (items, places) = self.inputs.options(), self.inputs.items()
         except (ValueError, OSError) as error:
@@ -177,6 +180,7 @@ class QualityDock(QWidget):
 
     def _finish(self, found: Any) -> None:
         """Show the result bit by bit: napari takes long over a layer, and the window must live."""
+        self.inputs.model.note_fetched()
         steps: list[Callable[[], object]] = []
         if isinstance(found, Mapped):
             # The map of the scores comes last, to lie on top.

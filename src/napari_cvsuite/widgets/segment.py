@@ -273,6 +273,9 @@ class SegmentDock(QWidget):
         if layer is None or card is None or text:
             self.run_bar.set_problem(text)
             return
+        if not self.model.permitted():
+            self.run_bar.say("Without its licence the model cannot be fetched.", "warning")
+            return
         try:
             options, selection = self._options(), self._selection(layer)
             image = Image.from_layer(layer)
@@ -309,6 +312,7 @@ class SegmentDock(QWidget):
         if self._preview is not None:
             self._kept = self._preview.release()
         source = self._source
+        self.model.note_fetched()
 
         def maps(name: str) -> Callable[[], object]:
             return lambda: new_map(self._viewer, name, prepared, source, self._kept)
