@@ -12,7 +12,7 @@ from napari_cvsuite.jobs import Context
 from napari_cvsuite.models.catalog import Catalogue
 from napari_cvsuite.quality import ratings
 from napari_cvsuite.quality.options import RatingsOptions, ScoreOptions
-from napari_cvsuite.quality.ratings import RatingsError, fit, read_ratings
+from napari_cvsuite.quality.ratings import Rated, RatingsError, fit, read_ratings
 from napari_cvsuite.quality.score import run as score
 
 RNG = np.random.default_rng(0)
@@ -71,17 +71,29 @@ def test_a_better_model_is_kept_and_gives_the_ratings(tiny_quality_model: str) -
 
     from napari_cvsuite.quality.distortions import distort
 
-    images, rated = [], []
+    rated = []
     for number in range(24):
         level = number % 6
         top = 8 * (number // 6)
         pixels = distort(camera()[top : top + 96, 200:296], "gaussian noise", level, number)
-        images.append(Image.from_array(pixels, name=f"n{number}"))
-        rated.append(100.0 - 15 * level)
+        rated.append(Rated(Image.from_array(pixels, name=f"n{number}"), 100.0 - 15 * level))
     options = RatingsOptions(model=tiny_quality_model, name="mine")
-    result = ratings.run(images, rated, options, Context())
+    result = ratings.run(rated, options, Context())
     assert result.better and result.kept == "mine" and result.fit.srcc_held_out > 0.8
     card = Catalogue().get("mine")
     assert card.metrics["srcc_held_out"] == pytest.approx(result.fit.srcc_held_out)
-    row = score(images[0], ScoreOptions(model="mine"), Context()).rows[0]
+    row = score(rated[0].image, ScoreOptions(model="mine"), Context()).rows[0]
     assert 60 < row.score < 130
+
+
+def test_slices_of_a_stack_are_seen_as_the_scores_see_them(tiny_quality_model: str) -> None:
+    rng = np.random.default_rng(1)
+    stack = rng.integers(0, 4000, (22, 48, 48), np.uint16)
+    stack[11:] //= 4
+    image = Image.from_array(stack)
+    options = ScoreOptions(model=tiny_quality_model)
+    scores = [row.score for row in score(image, options, Context()).rows]
+    rated = [Rated(image, value, number) for number, value in enumerate(scores)]
+    result = ratings.run(rated, RatingsOptions(model=tiny_quality_model), Context())
+    # Ratings that are the scores themselves are explained by the layer as it is.
+    assert result.fit.srcc_before == pytest.approx(1.0, abs=0.02) and not result.kept

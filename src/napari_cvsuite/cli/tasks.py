@@ -130,20 +130,15 @@ def train_ratings(
     from dataclasses import asdict
 
     from napari_cvsuite.images import read
-    from napari_cvsuite.quality.ratings import read_ratings, run
+    from napari_cvsuite.quality.ratings import Rated, read_ratings, run
 
     paths, ratings, others = read_ratings(table, column)
+    rated = [
+        Rated(read(path), rating, reference=read(others[number]) if others else None)
+        for number, (path, rating) in enumerate(zip(paths, ratings, strict=True))
+    ]
     result = compute(
-        lambda context: run(
-            [read(path) for path in paths],
-            ratings,
-            options,
-            context,
-            [read(path) for path in others] or None,
-        ),
-        device,
-        name="fit to ratings",
-        quiet=as_json,
+        lambda context: run(rated, options, context), device, name="fit to ratings", quiet=as_json
     )
     facts = {key: value for key, value in asdict(result).items() if key != "fit"}
     facts |= {"srcc_before": result.fit.srcc_before, "srcc_held_out": result.fit.srcc_held_out}

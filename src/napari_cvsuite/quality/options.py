@@ -10,8 +10,10 @@ from napari_cvsuite.jobs.options import Option, OptionError, Options
 from napari_cvsuite.jobs.registry import JobSpec
 from napari_cvsuite.quality.window import RULES
 
-__all__ = ["JOBS", "MapOptions", "RatingsOptions", "ScoreOptions", "TrainOptions"]
+__all__ = ["JOBS", "LEAST_RATED", "MapOptions", "RatingsOptions", "ScoreOptions", "TrainOptions"]
 
+LEAST_RATED = 20
+"""Fewest rated images that a model is fitted to."""
 NO_REFERENCE, FULL_REFERENCE = "topiq-nr-synth", "topiq-fr-synth"
 
 

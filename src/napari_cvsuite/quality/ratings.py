@@ -21,9 +21,10 @@ from napari_cvsuite.images import Image
 from napari_cvsuite.jobs.context import Context
 from napari_cvsuite.models.catalog import Catalogue, user_folder
 from napari_cvsuite.models.weights import WeightsError, locate, read_state_dict
+from napari_cvsuite.quality.options import LEAST_RATED as LEAST
 from napari_cvsuite.quality.options import RatingsOptions
-from napari_cvsuite.quality.score import sources
-from napari_cvsuite.quality.scorer import Scorer
+from napari_cvsuite.quality.score import References, sources
+from napari_cvsuite.quality.scorer import Planes, Scorer
 from napari_cvsuite.training.publish import write_model
 
 __all__ = [
@@ -39,8 +40,6 @@ __all__ = [
 ]
 
 Array = NDArray[np.float64]
-LEAST = 20
-"""Fewest rated images."""
 FOLDS = 5
 PENALTIES = tuple(float(10.0**power) for power in range(-2, 5))
 
@@ -68,6 +67,28 @@ class Fit:
     bias: float
     srcc_before: float
     srcc_held_out: float
+
+
+@dataclass(frozen=True, eq=False)
+class Rated:
+    """One rated slice.
+
+    Parameters
+    ----------
+    image : Image
+        Slices of one stack share it, and with it their window of intensities.
+    rating : float
+        Higher is better, on any scale.
+    plane : int
+        Number of the slice, the last stack axis running fastest.
+    reference : Image, optional
+        For models that compare; shared, too.
+    """
+
+    image: Image
+    rating: float
+    plane: int = 0
+    reference: Image | None = None
 
 
 @dataclass(frozen=True)
@@ -208,25 +229,16 @@ def read_ratings(table: Path, column: str) -> tuple[list[Path], list[float], lis
     return [table.parent / row["path"] for row in rows], ratings, others
 
 
-def run(
-    images: Sequence[Image],
-    ratings: Sequence[float],
-    options: RatingsOptions,
-    context: Context,
-    references: Sequence[Image] | None = None,
-) -> RatingsResult:
-    """Fit a model to ratings of images, the first plane of each.
+def run(rated: Sequence[Rated], options: RatingsOptions, context: Context) -> RatingsResult:
+    """Fit a model to ratings of slices.
 
     Parameters
     ----------
-    images : sequence of Image
-    ratings : sequence of float
-        One each; higher is better, on any scale.
+    rated : sequence of Rated
+        20 or more.
     options : RatingsOptions
         With a name, the model is kept if it is better than the one it began with.
     context : Context
-    references : sequence of Image, optional
-        One each, for models that compare.
 
     Raises
     ------
@@ -234,31 +246,43 @@ def run(
         The ratings or the model cannot be used; the message says why.
     ImageError, UnknownModelError, CardError, WeightsError, Cancelled
     """
-    if len(images) != len(ratings):
-        raise RatingsError(f"{len(images)} images have {len(ratings)} ratings; give one each")
-    if len(images) < LEAST:
-        raise RatingsError(f"{len(images)} images are rated; rate {LEAST} or more")
-    options = options.resolved(references is not None)
-    scorer = Scorer(options, context, references is not None)
+    if len(rated) < LEAST:
+        raise RatingsError(f"{len(rated)} images are rated; rate {LEAST} or more")
+    compared = all(one.reference is not None for one in rated)
+    options = options.resolved(compared)
+    scorer = Scorer(options, context, compared)
     card = scorer.card
     if int(card.options.get("num_class", 1)) != 1 or card.options.get("out_act"):
         raise RatingsError(
             f"{card.name} gives no plain score that could be fitted; choose another model"
         )
-    features = []
-    for number, image in enumerate(images):
-        context.progress(number, len(images), f"looking at {image.name}")
-        other = None if references is None or not scorer.compares else references[number]
-        planes, beside = sources(image, other, options, context)
-        features.append(scorer.embedding(planes.read(planes.indices()[0]), beside.at(0)))
+    features = _features(rated, scorer, options, context)
     state = read_state_dict(locate(card))
-    key = _last_layer(state)
-    weight = state[f"{key}.weight"].double().numpy()[0]
-    found = fit(np.array(features, float), np.array(ratings, float), weight, options.seed)
-    result = RatingsResult(found, card.name, len(images), found.srcc_held_out > found.srcc_before)
+    weight = state[f"{_last_layer(state)}.weight"].double().numpy()[0]
+    ratings = np.array([one.rating for one in rated], float)
+    found = fit(features, ratings, weight, options.seed)
+    result = RatingsResult(found, card.name, len(rated), found.srcc_held_out > found.srcc_before)
     if not options.name or not result.better:
         return result
     return replace(result, kept=keep(result, options.name))
+
+
+def _features(
+    rated: Sequence[Rated], scorer: Scorer, options: RatingsOptions, context: Context
+) -> Array:
+    """Return what the last layer sees of each slice, N x D."""
+    opened: dict[tuple[int, int], tuple[Planes, References]] = {}
+    found = []
+    for number, one in enumerate(rated):
+        context.progress(number, len(rated), f"looking at {one.image.name}")
+        key = (id(one.image), id(one.reference))
+        if key not in opened:
+            other = one.reference if scorer.compares else None
+            opened[key] = sources(one.image, other, options, context)
+        planes, references = opened[key]
+        pixels = planes.read(planes.indices()[one.plane])
+        found.append(scorer.embedding(pixels, references.at(one.plane)))
+    return np.array(found, float)
 
 
 def keep(result: RatingsResult, name: str) -> str:

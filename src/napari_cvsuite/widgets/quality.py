@@ -15,12 +15,21 @@ from qtpy.QtGui import QCloseEvent
 from qtpy.QtWidgets import QFrame, QScrollArea, QVBoxLayout, QWidget
 
 from napari_cvsuite.jobs import Context
-from napari_cvsuite.quality.options import MapOptions
+from napari_cvsuite.quality.options import MapOptions, ScoreOptions
 from napari_cvsuite.widgets._compat import theme_colours
 from napari_cvsuite.widgets.bridge import JobRunner
 from napari_cvsuite.widgets.quality_inputs import Inputs
-from napari_cvsuite.widgets.quality_job import Compared, Mapped, Part, compare, map_one, score
+from napari_cvsuite.widgets.quality_job import (
+    Compared,
+    Item,
+    Mapped,
+    Part,
+    compare,
+    map_one,
+    score,
+)
 from napari_cvsuite.widgets.quality_layers import KEPT, Place, add_map, kept_layer
+from napari_cvsuite.widgets.quality_ratings import RatingsFit
 from napari_cvsuite.widgets.quality_results import Results
 from napari_cvsuite.widgets.quality_rows import Scores, Subject
 from napari_cvsuite.widgets.run_bar import RunBar
@@ -48,10 +57,12 @@ class QualityDock(QWidget):
         self.run_bar = RunBar(self.runner, "Score")
         self.run_bar.button.setToolTip(f"Shortcut: {RUN_KEY.replace('-', '+')}")
         self.results = Results()
+        self.ratings = RatingsFit(self.runner, self.inputs.model, self.run_bar, self)
         self._steps: deque[Callable[[], object]] = deque()
         self._places: list[Place] = []
         self._subjects: list[Subject] = []
         self._differences: list[Layer] = []
+        self._scored: tuple[list[Item], ScoreOptions] | None = None
         self._hidden: tuple[Layer, Layer] | None = None
         self._lay_out()
         self.inputs.restore(load_state("quality"))
@@ -103,6 +114,7 @@ class QualityDock(QWidget):
         self.results.version_chosen.connect(self._show_version)
         self.results.keep_changed.connect(self._keep_changed)
         self.results.hide_wanted.connect(self._hide_rejected)
+        self.results.fit_wanted.connect(self.fit_to_ratings)
         self._viewer.dims.events.point.connect(self._moved)
         self._viewer.layers.events.removed.connect(self._removed)
         self._viewer.events.theme.connect(self._recolour)
@@ -156,6 +168,7 @@ class QualityDock(QWidget):
             return score(items, options, context)
 
         self._save()
+        self._scored = (items, options)
         self._places, self._subjects = places, [item.subject for item in items]
         if mode == "Score":
             names = [item.subject.name for item in items]
@@ -182,7 +195,9 @@ class QualityDock(QWidget):
         """Show the result bit by bit: napari takes long over a layer, and the window must live."""
         self.inputs.model.note_fetched()
         steps: list[Callable[[], object]] = []
-        if isinstance(found, Mapped):
+        if isinstance(found, Scores):
+            steps.append(lambda: self._over_score(found))
+        elif isinstance(found, Mapped):
             # The map of the scores comes last, to lie on top.
             steps += [self._map_step(found, n) for n in reversed(range(len(found.maps)))]
             steps.append(lambda: self._over_map(found))
@@ -190,7 +205,7 @@ class QualityDock(QWidget):
             steps += [self._difference_step(found, number) for number in range(len(found.maps))]
             steps.append(lambda: self._over_compare(found))
         else:
-            steps.append(lambda: self._over_score(found))
+            steps.append(lambda: self.ratings.over(found))
         self._steps = deque(steps)
         self._step_timer.start()
 
@@ -382,6 +397,16 @@ class QualityDock(QWidget):
             self._hidden = None
             self.results.hide_rejected.setChecked(False)
 
+    # Ratings -------------------------------------------------------------------------------------
+
+    def fit_to_ratings(self) -> None:
+        """Fit the model that scored the slices to their ratings, and offer to keep it."""
+        scores = self.results.scores
+        if scores is None or self._scored is None or self.runner.busy or self._steps:
+            return
+        items, options = self._scored
+        self.ratings.start(items, scores.rated(), options, self.inputs.device.device())
+
     # End -----------------------------------------------------------------------------------------
 
     def closeEvent(self, event: QCloseEvent | None) -> None:
@@ -396,6 +421,7 @@ class QualityDock(QWidget):
         self._viewer.events.theme.disconnect(self._recolour)
         self.inputs.close_down()
         self.results.close_down()
+        self.ratings.close_down()
         self._hidden = None
         self._viewer.bind_key(RUN_KEY, None, overwrite=True)
         super().closeEvent(event)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,11 +12,12 @@ from numpy.typing import NDArray
 
 from napari_cvsuite.images import READERS, Cut, Image, ImageError, cut_along, read
 from napari_cvsuite.jobs import Cancelled, Context, Progress
-from napari_cvsuite.quality.options import MapOptions, ScoreOptions
+from napari_cvsuite.quality.options import MapOptions, RatingsOptions, ScoreOptions
 from napari_cvsuite.widgets.quality_rows import Scored, Scores, Subject
 
 if TYPE_CHECKING:
     from napari_cvsuite.quality.compare import Version
+    from napari_cvsuite.quality.ratings import RatingsResult
     from napari_cvsuite.quality.score import Row
 
 __all__ = [
@@ -27,6 +28,7 @@ __all__ = [
     "Part",
     "compare",
     "files_of",
+    "fit_to_ratings",
     "image_file",
     "map_one",
     "score",
@@ -284,6 +286,33 @@ def _ranking_row(version: Version, provenance: dict[str, Any]) -> dict[str, Any]
         "confidence": worst.confidence,
         "model": provenance.get("model", ""),
     }
+
+
+def fit_to_ratings(
+    items: Sequence[Item],
+    rated: Sequence[tuple[int, Row, float]],
+    options: ScoreOptions,
+    context: Context,
+) -> RatingsResult:
+    """Fit the model of some options to the user's ratings of slices that were scored with it.
+
+    Parameters
+    ----------
+    items : sequence of Item
+        What was scored.
+    rated : sequence of (number of the item, row, rating)
+    options : ScoreOptions
+    context : Context
+    """
+    from napari_cvsuite.quality.ratings import Rated, run
+
+    images = {number: items[number].load() for number in {number for number, _, _ in rated}}
+    given = [
+        Rated(images[number], rating, row.index, items[number].reference)
+        for number, row, rating in rated
+    ]
+    shared = {f.name: getattr(options, f.name) for f in fields(ScoreOptions)}
+    return run(given, RatingsOptions(**shared), context)
 
 
 def image_file(path: Path, reference: Image | None = None) -> Item:

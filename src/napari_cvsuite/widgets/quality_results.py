@@ -14,10 +14,12 @@ from qtpy.QtWidgets import (
     QDoubleSpinBox,
     QGridLayout,
     QLabel,
+    QPushButton,
     QVBoxLayout,
     QWidget,
 )
 
+from napari_cvsuite.quality.options import LEAST_RATED as LEAST
 from napari_cvsuite.widgets.object_table import ObjectTable, RowModel
 from napari_cvsuite.widgets.quality_job import Part
 from napari_cvsuite.widgets.quality_plot import ScorePlot, Series
@@ -31,9 +33,34 @@ _WORDS = {True: "yes", False: "rejected"}
 class ScoreModel(RowModel):
     """Rows of scores; what is rejected looks like it."""
 
+    rated = Signal()
+
+    def flags(self, index: QModelIndex) -> Qt.ItemFlag:
+        """Return what can be done with a cell; ratings are typed in."""
+        flags = super().flags(index)
+        editable = self.columns[index.column()] == "rating"
+        return flags | Qt.ItemFlag.ItemIsEditable if editable else flags
+
+    def setData(self, index: QModelIndex, value: Any, role: int = Qt.ItemDataRole.EditRole) -> bool:
+        """Take a rating, any number; an empty text takes it back."""
+        if role != Qt.ItemDataRole.EditRole or self.columns[index.column()] != "rating":
+            return False
+        try:
+            rating = float(str(value).replace(",", ".")) if str(value).strip() else math.nan
+        except ValueError:
+            return False
+        if math.isinf(rating):
+            return False
+        self.rows[index.row()]["rating"] = rating
+        self.dataChanged.emit(index, index)
+        self.rated.emit()
+        return True
+
     def data(self, index: QModelIndex, role: int = Qt.ItemDataRole.DisplayRole) -> Any:
         """Return a cell: text to show, the value itself to sort by."""
         row = self.rows[index.row()]
+        if role == Qt.ItemDataRole.EditRole:
+            return self._text(self.columns[index.column()], row[self.columns[index.column()]])
         if role == Qt.ItemDataRole.ForegroundRole and row.get("keep") is False:
             return QColor("#d55e00")
         return super().data(index, role)
@@ -71,12 +98,15 @@ class Results(QWidget):
         Other slices are kept than before.
     hide_wanted (bool)
         Whether the rejected slices are to be hidden.
+    fit_wanted ()
+        A model is to be fitted to the ratings in the table.
     """
 
     slice_chosen = Signal(int)
     version_chosen = Signal(int)
     keep_changed = Signal()
     hide_wanted = Signal(bool)
+    fit_wanted = Signal()
 
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
@@ -91,11 +121,18 @@ class Results(QWidget):
         self.table = ObjectTable("slices", self.model, "scores.csv")
         self.table.setMinimumHeight(160)
         self._make_keep()
+        self.fit_button = QPushButton("Fit model to ratings…")
+        self.fit_button.setToolTip(
+            f"Rate {LEAST} slices or more in the table (double click; higher is better)."
+        )
+        self.fit_button.clicked.connect(self.fit_wanted)
+        self.model.rated.connect(self._count_ratings)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         for widget in (self.why, self.plot, self.keep_bar):
             layout.addWidget(widget)
         layout.addWidget(self.table, 1)
+        layout.addWidget(self.fit_button)
         self._tell_later = QTimer(self)
         self._tell_later.setSingleShot(True)
         # A line that is dragged moves more often than a long table can follow.
@@ -137,7 +174,7 @@ class Results(QWidget):
         """Show nothing."""
         self.scores, self._ranking, self._current = None, [], None
         self.table.set_rows([])
-        for widget in (self.why, self.plot, self.keep_bar):
+        for widget in (self.why, self.plot, self.keep_bar, self.fit_button):
             widget.setVisible(False)
 
     def begin(self, names: Sequence[str], counts: Sequence[int]) -> None:
@@ -193,7 +230,15 @@ class Results(QWidget):
         self.table.view.setColumnHidden(0, alone)
         self.count.setText("")
         self.keep_bar.setVisible(not self._ranking and len(scores.rows) > 1)
+        self.fit_button.setVisible(not self._ranking and len(scores.rows) >= LEAST)
+        self._count_ratings()
         self.set_current(0 if len(scores.rows) == 1 else None)
+
+    def _count_ratings(self) -> None:
+        count = len(self.scores.rated()) if self.scores is not None else 0
+        self.fit_button.setEnabled(count >= LEAST)
+        more = f" ({count} of {LEAST} rated)" if count < LEAST else f" ({count})"
+        self.fit_button.setText(f"Fit model to ratings{more}…")
 
     def _draw(self, scores: Scores) -> None:
         single = len(scores.parts) > 1 and all(len(part.rows) == 1 for part in scores.parts)

@@ -136,6 +136,15 @@ class Scores:
         place = np.unravel_index(number, subject.shape) if subject.axes else (number,)
         return self.find(part, tuple(int(i) for i in place))
 
+    def rated(self) -> list[tuple[int, Row, float]]:
+        """Return part, row and rating of the slices that the user rated."""
+        rows = zip(self.flat, self.rows, strict=True)
+        return [
+            (number, row, float(shown["rating"]))
+            for (number, row), shown in rows
+            if math.isfinite(shown["rating"]) and math.isfinite(row.score)
+        ]
+
     def reject_below(self, threshold: float | None) -> None:
         """Reject the slices with a lower score; what could not be judged is kept."""
         for row in self.rows:
@@ -201,6 +210,7 @@ def _table_row(part: Scored, row: Row, several: bool) -> dict[str, Any]:
     return shown | {
         "score": row.score,
         "keep": True,
+        "rating": math.nan,
         "percentile": row.percentile,
         "likely_distortion": row.likely_distortion,
         "confidence": row.confidence,
