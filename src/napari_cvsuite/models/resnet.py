@@ -169,7 +169,8 @@ class ResNetMaps(nn.Module):
             before = after
         self.layer1, self.layer2, self.layer3, self.layer4 = stages
         for module in self.modules():
-            if isinstance(module, nn.Conv2d):
+            # Normal numbers for tensors without storage would load torch's compiler.
+            if isinstance(module, nn.Conv2d) and not module.weight.is_meta:
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
 
     def forward(self, x: Tensor) -> list[Tensor]:

@@ -348,6 +348,8 @@ class CFANet(nn.Module):
 
     def _initialise(self) -> None:
         """Kaiming-normal linear layers without bias in all but the head (the published recipe)."""
+        if self.h_emb.is_meta:
+            return  # Normal numbers for tensors without storage would load torch's compiler.
         for part in (self.dim_reduce, self.sa_attn_blks, self.attn_blks, self.attn_pool):
             for module in part.modules():
                 if isinstance(module, nn.Linear):

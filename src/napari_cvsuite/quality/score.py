@@ -99,7 +99,7 @@ class References:
         self._last: tuple[int, Pixels] | None = None
         if reference is None:
             return
-        self._own = Planes(reference, options, window=planes.window)
+        self._own = Planes(reference, options, window=planes.window, resized=self._fit)
         self._indices = self._own.indices()
         count = len(planes.indices())
         if len(self._indices) not in (1, count):
@@ -176,7 +176,8 @@ def sources(
     """Return the planes and their references, in the window of the reference if there is one."""
     window = None
     if reference is not None and options.per == "stack":
-        window = Planes(reference, options, context.check).window
+        fit = options.fit_reference
+        window = Planes(reference, options, context.check, resized=fit).window
     planes = Planes(image, options, context.check, window)
     return planes, References(reference, planes, options)
 

@@ -21,15 +21,13 @@ from napari_cvsuite.models.device import choose_device, choose_precision
 from napari_cvsuite.models.local import completed
 from napari_cvsuite.models.store import default_store
 from napari_cvsuite.quality.options import ScoreOptions
-from napari_cvsuite.quality.window import Window, window_of
+from napari_cvsuite.quality.window import Window, require_size, window_of
 from napari_cvsuite.version import __version__
 
-__all__ = ["LEAST_SIDE", "Opinion", "Planes", "Scorer", "quality_card"]
+__all__ = ["Opinion", "Planes", "Scorer", "quality_card"]
 
 T = TypeVar("T")
 Pixels = NDArray[np.float32]
-LEAST_SIDE = 32
-"""Smallest side of an image: one cell of the deepest map."""
 WHOLE = 1.5
 """Planes up to this many parts of the card's size are seen whole."""
 SAMPLED_PLANES = 16
@@ -93,6 +91,8 @@ class Planes:
         Called between planes; raises to stop.
     window : Window, optional
         Instead of one found by the options.
+    resized : bool
+        Whether the planes will be brought to another size, so that any will do.
 
     Raises
     ------
@@ -106,14 +106,12 @@ class Planes:
         options: ScoreOptions,
         check: Callable[[], None] = lambda: None,
         window: Window | None = None,
+        resized: bool = False,
     ) -> None:
         self.image = cut_along(image, options.axis).image
         self.shape = (self.image.size("y"), self.image.size("x"))
-        if min(self.shape) < LEAST_SIDE:
-            raise ImageError(
-                f"the image is {self.shape[1]} x {self.shape[0]} pixels; its quality can be judged "
-                f"from {LEAST_SIDE} x {LEAST_SIDE} on: choose a larger part"
-            )
+        if not resized:
+            require_size(image.name, self.shape)
         self._options, self._check = options, check
         self._channels = usable_channels(self.image, options.channel_numbers)
         self._fixed = window

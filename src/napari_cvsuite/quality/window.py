@@ -11,7 +11,10 @@ from numpy.typing import NDArray
 
 from napari_cvsuite.images import ImageError, to_three_channels
 
-__all__ = ["PERCENTILES", "RULES", "Window", "window_of"]
+__all__ = ["LEAST_SIDE", "PERCENTILES", "RULES", "Window", "require_size", "window_of"]
+
+LEAST_SIDE = 32
+"""Smallest side of an image: one cell of the deepest map."""
 
 RULES = ("auto", "type", "percentile", "fixed")
 PERCENTILES = (0.1, 99.9)
@@ -101,6 +104,15 @@ def window_of(
     return Window(
         least, most, f"percentiles {PERCENTILES[0]} and {PERCENTILES[1]}, {least:g} to {most:g}"
     )
+
+
+def require_size(name: str, shape: tuple[int, int]) -> None:
+    """Raise :class:`ImageError` if an image of height and width `shape` is too small to judge."""
+    if min(shape) < LEAST_SIDE:
+        raise ImageError(
+            f"{name} is {shape[1]} x {shape[0]} pixels; quality can be judged from {LEAST_SIDE} x "
+            f"{LEAST_SIDE} on: choose a larger part"
+        )
 
 
 def _sample(plane: NDArray[Any]) -> NDArray[np.float64]:

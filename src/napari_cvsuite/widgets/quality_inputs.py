@@ -28,6 +28,7 @@ from superqt import QCollapsible
 
 from napari_cvsuite.images import Image, cut_along, usable_channels
 from napari_cvsuite.quality.options import MapOptions, ScoreOptions
+from napari_cvsuite.quality.window import require_size
 from napari_cvsuite.widgets import regions
 from napari_cvsuite.widgets.forms import OptionsForm
 from napari_cvsuite.widgets.pickers import DevicePicker, LayerPicker, ModelPicker
@@ -307,7 +308,8 @@ class Inputs(QWidget):
                 return "The reference is the image itself: choose another.", self.reference
             try:
                 image = Image.from_layer(layer)
-                cut_along(image, options.axis)
+                cut = cut_along(image, options.axis).image
+                require_size(layer.name, (cut.size("y"), cut.size("x")))
                 usable_channels(image, options.channel_numbers)
             except ValueError as error:
                 return f"{layer.name}: {error}", self.image
