@@ -59,7 +59,9 @@ class WindowAttention(nn.Module):
         self.relative_position_bias_table = nn.Parameter(torch.zeros((2 * WINDOW - 1) ** 2, heads))
         self.register_buffer("relative_position_index", _relative_index())
         self.qkv, self.proj = nn.Linear(width, 3 * width), nn.Linear(width, width)
-        nn.init.trunc_normal_(self.relative_position_bias_table, std=0.02)
+        # Normal numbers for tensors without storage would load torch's compiler.
+        if not self.relative_position_bias_table.is_meta:
+            nn.init.trunc_normal_(self.relative_position_bias_table, std=0.02)
 
     def forward(self, x: Tensor, mask: Tensor | None) -> Tensor:
         """Map windows ``B*n x N x C`` to the same shape; `mask` is ``n x N x N``."""
