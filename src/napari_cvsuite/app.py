@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from napari.viewer import Viewer
 
+    from napari_cvsuite.widgets.quality import QualityDock
     from napari_cvsuite.widgets.segment import SegmentDock
 
 __all__ = [
@@ -196,6 +197,16 @@ def wait_until(done: Callable[[], bool], timeout: float) -> None:
         time.sleep(0.01)
 
 
+def _finish(dock: SegmentDock | QualityDock, timeout: float) -> None:
+    """Run a dock and wait until it shows its result; raise what went wrong."""
+    errors: list[Exception] = []
+    dock.runner.failed.connect(errors.append)
+    dock.run()
+    wait_until(lambda: dock.idle, timeout)
+    if errors:
+        raise errors[0]
+
+
 def demo(name: str = "nuclei", screenshot: Path | None = None, timeout: float = 300.0) -> str:
     """Segment a real image in the window; save a picture of it, or leave it open.
 
@@ -230,12 +241,7 @@ def demo(name: str = "nuclei", screenshot: Path | None = None, timeout: float = 
     dock.model.choose(chosen.options.model)
     dock.form.set_values(asdict(chosen.options))
     dock.show_as.setCurrentText(chosen.show)
-    errors: list[Exception] = []
-    dock.runner.failed.connect(errors.append)
-    dock.run()
-    wait_until(lambda: dock.idle, timeout)
-    if errors:
-        raise errors[0]
+    _finish(dock, timeout)
     said = dock.run_bar.message.text()
     if screenshot is None:
         napari.run()
@@ -285,12 +291,7 @@ def demo_quality(
     dock.inputs.set_mode(mode)
     if mode == "Map":
         dock.inputs.form.set_values({"window": 96, "step": 32})
-    errors: list[Exception] = []
-    dock.runner.failed.connect(errors.append)
-    dock.run()
-    wait_until(lambda: dock.idle, timeout)
-    if errors:
-        raise errors[0]
+    _finish(dock, timeout)
     said = str(dock.run_bar.message.text())
     if mode == "Score":
         # The sharpest slice, with its verdict.

@@ -9,6 +9,7 @@ from napari_cvsuite.images import channel_numbers
 from napari_cvsuite.jobs.options import Option, OptionError, Options
 from napari_cvsuite.jobs.registry import JobSpec
 from napari_cvsuite.quality.window import RULES
+from napari_cvsuite.training.options import LoopChoices
 
 __all__ = ["JOBS", "LEAST_RATED", "MapOptions", "RatingsOptions", "ScoreOptions", "TrainOptions"]
 
@@ -145,7 +146,7 @@ class RatingsOptions(ScoreOptions):
 
 
 @dataclass(frozen=True)
-class TrainOptions(Options):
+class TrainOptions(LoopChoices):
     """Options of a training run on synthetic distortions."""
 
     reference: bool = Option(
@@ -206,24 +207,8 @@ class TrainOptions(Options):
     epochs: int = Option(
         10, label="Epochs", help="Passes over the series.", minimum=1, maximum=5000
     )
-    lr: float = Option(
-        1e-3, label="Learning rate", help="Step size at the start.", minimum=1e-7, maximum=1.0
-    )
     weight_decay: float = Option(
         1e-4, label="Weight decay", help="Decoupled weight decay.", minimum=0.0, maximum=1.0
-    )
-    schedule: str = Option(
-        "cosine",
-        label="Schedule",
-        help="Course of the learning rate.",
-        choices=("cosine", "step", "poly", "constant"),
-    )
-    ema: float = Option(
-        0.99,
-        label="Weight average",
-        help="Decay of the running average of the weights; 0 turns it off.",
-        minimum=0.0,
-        maximum=0.9999,
     )
     margin: float = Option(
         0.02,
@@ -234,22 +219,6 @@ class TrainOptions(Options):
     )
     validate_every: int = Option(
         1, label="Validate every", help="Epochs between validations.", minimum=1, maximum=1000
-    )
-    patience: int = Option(
-        0,
-        label="Patience",
-        help="Stop after this many validations without gain; 0 never stops.",
-        minimum=0,
-        maximum=1000,
-    )
-    seed: int = Option(
-        0, label="Seed", help="Seed of all randomness.", minimum=0, maximum=2**31 - 1
-    )
-    precision: str = Option(
-        "float32",
-        label="Precision",
-        help="Number format of the forward pass.",
-        choices=("float32", "bfloat16"),
     )
 
     def __post_init__(self) -> None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from napari_cvsuite.images import channel_numbers
 from napari_cvsuite.jobs.options import Option, OptionError, Options
 from napari_cvsuite.jobs.registry import JobSpec
+from napari_cvsuite.training.options import LoopChoices
 
 __all__ = [
     "JOBS",
@@ -148,7 +149,7 @@ class PredictOptions(Options):
 
 
 @dataclass(frozen=True)
-class TrainOptions(Options):
+class TrainOptions(LoopChoices):
     """Options of a training run."""
 
     classes: int = Option(
@@ -201,24 +202,8 @@ class TrainOptions(Options):
     crops: int = Option(
         1, label="Crops", help="Crops of every image in an epoch.", minimum=1, maximum=1000
     )
-    lr: float = Option(
-        1e-3, label="Learning rate", help="Step size at the start.", minimum=1e-7, maximum=1.0
-    )
     weight_decay: float = Option(
         3e-5, label="Weight decay", help="Decoupled weight decay.", minimum=0.0, maximum=1.0
-    )
-    schedule: str = Option(
-        "cosine",
-        label="Schedule",
-        help="Course of the learning rate (step and poly are the paper's).",
-        choices=("cosine", "step", "poly", "constant"),
-    )
-    ema: float = Option(
-        0.99,
-        label="Weight average",
-        help="Decay of the running average of the weights; 0 turns it off.",
-        minimum=0.0,
-        maximum=0.9999,
     )
     scale_range: float = Option(
         1.5, label="Zoom", help="Images are zoomed by 1/x to x.", minimum=1.0, maximum=4.0
@@ -245,22 +230,6 @@ class TrainOptions(Options):
     )
     validate_every: int = Option(
         5, label="Validate every", help="Epochs between validations.", minimum=1, maximum=1000
-    )
-    patience: int = Option(
-        0,
-        label="Patience",
-        help="Stop after this many validations without gain; 0 never stops.",
-        minimum=0,
-        maximum=1000,
-    )
-    seed: int = Option(
-        0, label="Seed", help="Seed of all randomness.", minimum=0, maximum=2**31 - 1
-    )
-    precision: str = Option(
-        "float32",
-        label="Precision",
-        help="Number format of the forward pass.",
-        choices=("float32", "bfloat16"),
     )
     devices: int = Option(
         1,
