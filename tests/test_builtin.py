@@ -13,6 +13,8 @@ from napari_cvsuite.images import read
 from napari_cvsuite.jobs import Context
 from napari_cvsuite.models.catalog import Catalogue, ModelCard, builtin_folder
 from napari_cvsuite.models.weights import locate
+from napari_cvsuite.quality.demo import run_demo as quality_demo
+from napari_cvsuite.quality.distortions import distort
 from napari_cvsuite.segmentation.demo import DEMOS, run_demo
 from napari_cvsuite.segmentation.metrics import dice
 
@@ -20,7 +22,7 @@ CARDS = [c for c in Catalogue() if (builtin_folder() / c.weights.filename).is_fi
 
 
 def test_there_are_models() -> None:
-    wanted = {"qtseg-nuclei", "qtseg-vessels", "qtseg-larynx"}
+    wanted = {"qtseg-nuclei", "qtseg-vessels", "qtseg-larynx", "topiq-nr-synth", "topiq-fr-synth"}
     assert wanted <= {card.name for card in CARDS}
     assert Catalogue().problems == []
 
@@ -33,6 +35,27 @@ def test_card_is_complete_and_weights_have_its_hash(card: ModelCard) -> None:
 
 def test_all_weights_together_are_small() -> None:
     assert sum(card.weights.size for card in CARDS) <= 30e6
+    quality = [card.weights.size for card in CARDS if card.architecture == "topiq"]
+    assert sum(quality) <= 10e6
+
+
+@pytest.mark.parametrize("name", ["gaussian blur", "defocus", "gaussian noise", "speckle", "jpeg"])
+def test_worse_pictures_are_further_from_their_reference(name: str) -> None:
+    from skimage.data import coffee
+
+    picture = coffee()[100:356, 150:406]
+    series = np.stack([distort(picture, name, level) for level in range(6)])
+    result = napari_cvsuite.score_quality(series, picture, device="cpu")
+    scores = np.array([row.score for row in result.rows])
+    assert (np.diff(scores) < 0).all(), scores
+    assert result.rows[0].likely_distortion == "none"
+
+
+def test_the_sharpest_slice_of_the_demonstration_is_found(tmp_path: Path) -> None:
+    picture, facts = quality_demo(tmp_path, Context())
+    assert picture.is_file() and abs(facts["best"] - facts["slices"] // 2) <= 1
+    rows = (tmp_path / "focus.csv").read_text().splitlines()
+    assert len(rows) == facts["slices"] + 1
 
 
 @pytest.mark.parametrize("polarity", [1, -1])

@@ -64,6 +64,7 @@ def test_the_wheel_is_small_and_holds_the_weights(wheel: Path) -> None:
         needed = [package / "py.typed", *package.rglob("*.py")]
         needed += [*(package / "models/builtin").glob("*.safetensors")]
         needed += [*(package / "models/builtin").glob("*.json")]
+        needed += [*(package / "models/known").glob("*.json")]
         if (package / "napari.yaml").exists():
             needed.append(package / "napari.yaml")
         assert {path.relative_to(sources).as_posix() for path in needed} <= names
