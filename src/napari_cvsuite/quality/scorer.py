@@ -111,7 +111,7 @@ class Planes:
         self.image = cut_along(image, options.axis).image
         self.shape = (self.image.size("y"), self.image.size("x"))
         if not resized:
-            require_size(image.name, self.shape)
+            require_size(self.shape)
         self._options, self._check = options, check
         self._channels = usable_channels(self.image, options.channel_numbers)
         self._fixed = window

@@ -106,11 +106,11 @@ def window_of(
     )
 
 
-def require_size(name: str, shape: tuple[int, int]) -> None:
+def require_size(shape: tuple[int, int]) -> None:
     """Raise :class:`ImageError` if an image of height and width `shape` is too small to judge."""
     if min(shape) < LEAST_SIDE:
         raise ImageError(
-            f"{name} is {shape[1]} x {shape[0]} pixels; quality can be judged from {LEAST_SIDE} x "
+            f"the image is {shape[1]} x {shape[0]} pixels; quality can be judged from {LEAST_SIDE} x "
             f"{LEAST_SIDE} on: choose a larger part"
         )
 

@@ -309,7 +309,7 @@ class Inputs(QWidget):
             try:
                 image = Image.from_layer(layer)
                 cut = cut_along(image, options.axis).image
-                require_size(layer.name, (cut.size("y"), cut.size("x")))
+                require_size((cut.size("y"), cut.size("x")))
                 usable_channels(image, options.channel_numbers)
             except ValueError as error:
                 return f"{layer.name}: {error}", self.image
