@@ -110,8 +110,8 @@ def require_size(shape: tuple[int, int]) -> None:
     """Raise :class:`ImageError` if an image of height and width `shape` is too small to judge."""
     if min(shape) < LEAST_SIDE:
         raise ImageError(
-            f"the image is {shape[1]} x {shape[0]} pixels; quality can be judged from {LEAST_SIDE} x "
-            f"{LEAST_SIDE} on: choose a larger part"
+            f"the image is {shape[1]} x {shape[0]} pixels; quality can be judged from "
+            f"{LEAST_SIDE} x {LEAST_SIDE} on: choose a larger part"
         )
 
 
