@@ -25,7 +25,7 @@ from napari_cvsuite.models.weights import (
 
 LAYOUTS = json.loads((KITS / "topiq" / "state_dict_keys.json").read_text())
 SMALL: dict[str, Any] = {"semantic_model_name": "resnet10_compact", "inter_dim": 32}
-KNOWN = [card for card in Catalogue().packaged() if card.architecture == "topiq"]
+KNOWN = [card for card in Catalogue().packaged() if card.name.startswith("topiq_")]
 LAYOUT_OF = {
     **dict.fromkeys(
         ("topiq_nr", "topiq_nr-flive", "topiq_nr-spaq", "topiq_nr-face", "topiq_nr-face-v1"),
