@@ -156,19 +156,24 @@ class JobRunner(QObject):
 
     def _submit(self, run: int, device: str, job: Job, name: str, job_class: JobClass) -> None:
         def relayed(context: Context) -> Any:
-            noted = context.on_warning
+            noted, reported = context.on_warning, context.on_progress
 
             def warn(text: str) -> None:
                 if noted is not None:
                     noted(text)
                 self._put(run, "warning", text)
 
-            context.on_warning = warn
+            def progress(report: Progress) -> None:
+                if reported is not None:
+                    reported(report)
+                self._put(run, "progress", report)
+
+            # Here and not on the handle, which a quick job has left behind when it is returned.
+            context.on_warning, context.on_progress = warn, progress
             return job(context)
 
         handle = default_scheduler().queue(device).submit(relayed, name, job_class)
         self._hold.handle = handle
-        handle.add_progress_callback(lambda progress: self._put(run, "progress", progress))
         handle.add_done_callback(lambda over: self._put(run, "over", over))
 
     def _put(self, run: int, kind: str, value: Any = None) -> None:
