@@ -147,12 +147,18 @@ def evaluate(
     for done, path in enumerate(paths):
         context.progress(done, len(paths), f"spoiling and scoring {path.name}")
         image = _middle(read_good(path, LEAST_SIDE), inputs.side)
+        # Every series begins with the image itself, which is judged once.
+        itself = _score_all(image, image, judges, baselines)
         for name in DISTORTIONS:
             for level in range(LEVELS + 1):
                 context.check()
                 row = {"image": path.stem, "distortion": name, "level": level}
                 row["group"] = groups.get(path.stem, "all")
-                rows.append(row | _score_all(image, name, level, judges, baselines))
+                if level:
+                    spoilt = distort(image, name, level, SEED)
+                    rows.append(row | _score_all(image, spoilt, judges, baselines))
+                else:
+                    rows.append(row | itself)
     if inputs.rows is not None:
         _write(inputs.rows, rows)
     judged = [key for key in rows[0] if key.startswith("score ")]
@@ -175,10 +181,9 @@ def _judge(name: str, context: Context) -> Judge:
 
 
 def _score_all(
-    image: UInt8, name: str, level: int, judges: dict[str, Judge], baselines: bool
+    image: UInt8, spoilt: UInt8, judges: dict[str, Judge], baselines: bool
 ) -> dict[str, Any]:
     reference = image.astype(np.float32) / np.float32(255)
-    spoilt = distort(image, name, level, SEED)
     pixels = spoilt.astype(np.float32) / np.float32(255)
     one, other = (torch.from_numpy(x.transpose(2, 0, 1).copy())[None] for x in (pixels, reference))
     same = np.array_equal(spoilt, image)
@@ -311,10 +316,10 @@ def as_text(found: Evaluation) -> str:
     names = list(found.scores)
     lines = [["", *names]]
     first = found.scores[names[0]]
-    for title, part in (("", "aimed"), ("", "by_distortion"), ("", "by_group")):
+    for part in ("aimed", "by_distortion", "by_group"):
         for key in getattr(first, part):
             values = [f"{getattr(found.scores[name], part)[key]:.3f}" for name in names]
-            lines.append([f"{title}{key}", *values])
+            lines.append([key, *values])
     for part in (
         "label",
         "pristine_first",

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import functools
-import math
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -31,12 +29,11 @@ from napari_cvsuite.quality.publish import calibrate, card_fields, temperature
 from napari_cvsuite.quality.series import KINDS, LENGTH, Bank, Plan, bank
 from napari_cvsuite.quality.window import window_of
 from napari_cvsuite.training.loop import LoopOptions, RunFolderError, TrainingTask, fit
-from napari_cvsuite.training.publish import write_model
+from napari_cvsuite.training.publish import MODEL, write_of_run
 
 __all__ = ["TrainInputs", "TrainResult", "find_images", "read_good", "run", "split"]
 
 UInt8 = NDArray[np.uint8]
-MODEL = "model.safetensors"
 SUFFIXES = (".png", ".tif", ".tiff", ".jpg", ".jpeg", ".npy")
 PER_VALIDATION_IMAGE = 2 * len(DISTORTIONS)
 """Series made of each validation image."""
@@ -306,10 +303,8 @@ def _keep(
     folder: Path, facts: Mapping[str, Any], network: nn.Module, metrics: Mapping[str, float]
 ) -> None:
     """Write the model beside the run, its confidence calibrated, ready to be imported."""
-    stem = re.sub(r"[^A-Za-z0-9._+-]+", "-", folder.resolve().name).strip("-._+") or "model"
     state = calibrate(network.state_dict(), metrics.get("val_temperature", 1.0))
-    finite = {key: value for key, value in metrics.items() if math.isfinite(value)}
-    write_model(state, folder / MODEL, stem[:100], {**facts, "metrics": finite})
+    write_of_run(state, folder, facts, metrics)
 
 
 def _banks(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import math
 import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -36,12 +35,11 @@ from napari_cvsuite.segmentation.metrics import image_metrics
 from napari_cvsuite.segmentation.options import MIN_TILE, TrainOptions
 from napari_cvsuite.segmentation.plane import predict_classes
 from napari_cvsuite.training.loop import LoopOptions, TrainingTask, fit
-from napari_cvsuite.training.publish import write_model
+from napari_cvsuite.training.publish import MODEL, write_of_run
 
 __all__ = ["TrainInputs", "TrainResult", "run"]
 
 Mask = NDArray[np.int64]
-MODEL = "model.safetensors"
 _CLASS_KEY = re.compile(r"^mask_decoder\.(mask_tokens|MLP_s\d)\.")
 
 
@@ -275,9 +273,7 @@ def _keep(
     folder: Path, facts: Mapping[str, Any], network: nn.Module, metrics: Mapping[str, float]
 ) -> None:
     """Write the model beside the run, ready to be imported."""
-    stem = re.sub(r"[^A-Za-z0-9._+-]+", "-", folder.resolve().name).strip("-._+") or "model"
-    finite = {key: value for key, value in metrics.items() if math.isfinite(value)}
-    write_model(network.state_dict(), folder / MODEL, stem[:100], {**facts, "metrics": finite})
+    write_of_run(network.state_dict(), folder, facts, metrics)
 
 
 def run(inputs: TrainInputs, options: TrainOptions, context: Context) -> TrainResult:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import math
+import re
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -15,8 +17,10 @@ from napari_cvsuite.models.catalog import CardError, ModelCard
 from napari_cvsuite.models.files import into
 from napari_cvsuite.models.weights import card_beside, read_state_dict, write_safetensors
 
-__all__ = ["publish", "read_facts", "write_model"]
+__all__ = ["MODEL", "publish", "read_facts", "write_model", "write_of_run"]
 
+MODEL = "model.safetensors"
+"""Name of the weight file in the folder of a run."""
 FACTS = (
     "task",
     "architecture",
@@ -62,6 +66,35 @@ def write_model(
     with into(path.with_suffix(".json")) as temporary:
         temporary.write_text(card.to_json(), encoding="utf-8")
     return card
+
+
+def write_of_run(
+    state: Mapping[str, Tensor],
+    folder: Path,
+    facts: Mapping[str, Any],
+    metrics: Mapping[str, float],
+) -> ModelCard:
+    """Write the model of a run, named after its folder, into it, ready to be imported.
+
+    Parameters
+    ----------
+    state : mapping of str to Tensor
+        See :func:`write_model`.
+    folder : Path
+        Of the run; the file is :data:`MODEL`.
+    facts : mapping
+        Fields of the card.
+    metrics : mapping of str to float
+        What was measured; what is not finite is left out.
+
+    Raises
+    ------
+    WeightsError, CardError
+        As :func:`write_model`.
+    """
+    stem = re.sub(r"[^A-Za-z0-9._+-]+", "-", folder.resolve().name).strip("-._+") or "model"
+    finite = {key: value for key, value in metrics.items() if math.isfinite(value)}
+    return write_model(state, folder / MODEL, stem[:100], {**facts, "metrics": finite})
 
 
 def publish(

@@ -19,9 +19,17 @@ from napari_cvsuite.models.files import WeightsError
 from napari_cvsuite.models.local import is_here
 from napari_cvsuite.widgets.bridge import JobRunner
 
-__all__ = ["DevicePicker", "LayerPicker", "ModelPicker", "describe_card"]
+__all__ = ["DevicePicker", "LayerPicker", "ModelPicker", "choice_box", "describe_card"]
 
 _ADD = "Add model…"
+
+
+def choice_box(entries: tuple[str, ...], tip: str) -> QComboBox:
+    """Return a box with fixed entries."""
+    box = QComboBox()
+    box.addItems(entries)
+    box.setToolTip(tip)
+    return box
 
 
 class LayerPicker(QComboBox):

@@ -31,7 +31,7 @@ from napari_cvsuite.quality.options import MapOptions, ScoreOptions
 from napari_cvsuite.quality.window import require_size
 from napari_cvsuite.widgets import regions
 from napari_cvsuite.widgets.forms import OptionsForm
-from napari_cvsuite.widgets.pickers import DevicePicker, LayerPicker, ModelPicker
+from napari_cvsuite.widgets.pickers import DevicePicker, LayerPicker, ModelPicker, choice_box
 from napari_cvsuite.widgets.quality_job import Item, files_of, image_file, sizes_fit
 from napari_cvsuite.widgets.quality_layers import Place
 from napari_cvsuite.widgets.quality_rows import Subject, stack_axes
@@ -68,13 +68,6 @@ def _same(image: Image) -> Image:
     return image
 
 
-def _choice(entries: tuple[str, ...], tip: str) -> QComboBox:
-    box = QComboBox()
-    box.addItems(entries)
-    box.setToolTip(tip)
-    return box
-
-
 class Inputs(QWidget):
     """Mode, images, model, reference and options.
 
@@ -102,10 +95,10 @@ class Inputs(QWidget):
         self.reference = LayerPicker(viewer, _is_image, "none")
         self.reference.setToolTip("The image without flaws that the others are compared with.")
         self.form = OptionsForm(MapOptions, leave_out=("model",))
-        self.region = _choice((_WHOLE, _VIEW), "Part of the image to judge.")
+        self.region = choice_box((_WHOLE, _VIEW), "Part of the image to judge.")
         self.shapes = LayerPicker(viewer, lambda layer: isinstance(layer, Shapes), "no box")
         self.shapes.setToolTip("A Shapes layer whose (selected) box is judged alone.")
-        self.slices = _choice((_ALL, _CURRENT), "Slices of a stack to judge.")
+        self.slices = choice_box((_ALL, _CURRENT), "Slices of a stack to judge.")
         self.device = DevicePicker(preference("quality", "device", "auto"))
         self._lay_out()
         self._connect()

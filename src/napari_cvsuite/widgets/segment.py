@@ -24,7 +24,7 @@ from napari_cvsuite.widgets._compat import look_at
 from napari_cvsuite.widgets.bridge import JobRunner
 from napari_cvsuite.widgets.forms import OptionsForm
 from napari_cvsuite.widgets.object_table import ObjectTable
-from napari_cvsuite.widgets.pickers import DevicePicker, LayerPicker, ModelPicker
+from napari_cvsuite.widgets.pickers import DevicePicker, LayerPicker, ModelPicker, choice_box
 from napari_cvsuite.widgets.prepare import prepare
 from napari_cvsuite.widgets.preview import Preview
 from napari_cvsuite.widgets.quality_rows import skip_of
@@ -49,13 +49,6 @@ _WHOLE, _VIEW = "whole image", "current view"
 _ALL_PLANES, _THIS_PLANE, _KEPT_PLANES = "all planes", "current plane", "not rejected"
 _MODES: tuple[Mode, ...] = ("new layer", "replace", "fill empty only")
 _WRONG = "QComboBox { border: 1px solid #e5534b; }"
-
-
-def _choice(entries: tuple[str, ...], tip: str) -> QComboBox:
-    box = QComboBox()
-    box.addItems(entries)
-    box.setToolTip(tip)
-    return box
 
 
 class SegmentDock(QWidget):
@@ -89,17 +82,17 @@ class SegmentDock(QWidget):
         self.image = LayerPicker(viewer, lambda layer: isinstance(layer, ImageLayer))
         self.model = ModelPicker("segmentation")
         self.device = DevicePicker(preference("segment", "device", "auto"))
-        self.region = _choice((_WHOLE, _VIEW), "Part of the image to segment.")
+        self.region = choice_box((_WHOLE, _VIEW), "Part of the image to segment.")
         self.shapes = LayerPicker(viewer, lambda layer: isinstance(layer, Shapes), "no box")
         self.shapes.setToolTip("A Shapes layer whose (selected) box is segmented alone.")
-        self.planes = _choice(
+        self.planes = choice_box(
             (_ALL_PLANES, _THIS_PLANE, _KEPT_PLANES),
             "Planes of a stack to segment; not rejected: those kept in the Quality dock.",
         )
-        self.show_as = _choice(
+        self.show_as = choice_box(
             ("automatic", "objects", "classes"), "What the Labels layer holds after the run."
         )
-        self.mode = _choice(_MODES, "What happens to labels that are there already.")
+        self.mode = choice_box(_MODES, "What happens to labels that are there already.")
         self.target = LayerPicker(viewer, self._fits, "choose a layer")
         self.form = OptionsForm(PredictOptions, leave_out=("model",))
         self.table = ObjectTable()
