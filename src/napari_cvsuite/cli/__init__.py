@@ -16,7 +16,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 import typer
 
 from napari_cvsuite import __version__
-from napari_cvsuite.cli import models, tasks, window
+from napari_cvsuite.cli import classifiers, models, tasks, window
 from napari_cvsuite.cli.common import with_options
 from napari_cvsuite.jobs import Cancelled
 
@@ -27,6 +27,8 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+tasks.train_app.command("classifier")(classifiers.train_classifier)
+tasks.evaluate_app.command("classifier")(classifiers.evaluate_classifier)
 app.add_typer(tasks.train_app, name="train")
 app.add_typer(tasks.evaluate_app, name="evaluate")
 app.add_typer(models.models_app, name="models")

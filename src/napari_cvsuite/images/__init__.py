@@ -6,6 +6,7 @@ from napari_cvsuite.images.image import Image, ImageError
 from napari_cvsuite.images.normalise import Scaling, finite_range, minmax, to_three_channels
 from napari_cvsuite.images.readers import READERS, read
 from napari_cvsuite.images.tiling import Tile, blend_rows, plan_tiles
+from napari_cvsuite.images.window import Window, window_of
 from napari_cvsuite.images.writers import (
     open_tiff,
     replacing,
@@ -21,6 +22,7 @@ __all__ = [
     "ImageError",
     "Scaling",
     "Tile",
+    "Window",
     "blend_rows",
     "channel_numbers",
     "cut_along",
@@ -33,6 +35,7 @@ __all__ = [
     "scratch_array",
     "to_three_channels",
     "usable_channels",
+    "window_of",
     "write_labels",
     "write_probability",
 ]

@@ -25,6 +25,7 @@ __all__ = [
     "build_qtseg",
     "describe",
     "infer_qtseg_config",
+    "innermost",
     "load_qtseg",
     "read_tensors",
     "require_layout",
@@ -32,8 +33,19 @@ __all__ = [
     "tensors_to_bytes",
 ]
 
-_NESTS = ("state_dict_model", "state_dict", "model_state_dict", "params")
-SCALINGS = {"qtseg": "minmax", "topiq": "unit"}
+_NESTS = (
+    "state_dict_model",
+    "model",
+    "state_dict",
+    "stat_dict",
+    "net",
+    "model_state_dict",
+    "params",
+    "last",
+    "best",
+    "ema",
+)
+SCALINGS = {"qtseg": "minmax", "topiq": "unit", "cnn": "unit"}
 """How the networks of each architecture want their input scaled."""
 _TOPIQ = ("semantic_model.", "weight_pool.", "dim_reduce.", "attn_blks.", "score_linear.")
 USE = "Use a QTSeg checkpoint of the whole network, as training writes."
@@ -203,9 +215,26 @@ def _refusal(path: Path, error: Exception) -> WeightsError:
     )
 
 
+def innermost(container: Any) -> Mapping[str, Any]:
+    """Return the state dict in a checkpoint that also holds an optimiser, an epoch and the like.
+
+    Raises
+    ------
+    WeightsError
+        It is no mapping.
+    """
+    if not isinstance(container, Mapping):
+        raise WeightsError(
+            f"A checkpoint must hold a table of tensors, not {type(container).__name__}. Save "
+            "model.state_dict() and use that."
+        )
+    nested = (container[k] for k in _NESTS if isinstance(container.get(k), Mapping))
+    return next(nested, container)
+
+
 def _plain_state(path: Path, found: Any) -> dict[str, Tensor]:
     if isinstance(found, Mapping):
-        found = next((found[k] for k in _NESTS if isinstance(found.get(k), Mapping)), found)
+        found = innermost(found)
     if not isinstance(found, Mapping) or not found:
         raise WeightsError(
             f"{path} holds no state dict but {type(found).__name__}. Save "
@@ -247,7 +276,7 @@ def describe(
     )
     fields: dict[str, Any] = {
         "name": name,
-        "architecture": "topiq" if any(k.startswith(_TOPIQ) for k in state) else "qtseg",
+        "architecture": _architecture(state),
         "license": "unknown",
         "description": f"Imported from {stem}.",
     }
@@ -259,6 +288,10 @@ def describe(
         from napari_cvsuite.models.topiq_weights import topiq_fields
 
         inferred = topiq_fields(state, fields.get("options", {}))
+    elif fields["architecture"] == "cnn":
+        from napari_cvsuite.models.cnn_weights import cnn_fields
+
+        inferred = cnn_fields(state, fields.get("options", {}))
     else:
         inferred = {}
     options = {**inferred.get("options", {}), **fields.get("options", {})}
@@ -270,6 +303,14 @@ def describe(
     card = ModelCard.from_dict({**fields, "weights": dataclasses.asdict(weights)})
     require_scaling(card)
     return card
+
+
+def _architecture(state: Mapping[str, Tensor]) -> str:
+    from napari_cvsuite.models.cnn_weights import looks_like_cnn
+
+    if any(key.startswith(_TOPIQ) for key in state):
+        return "topiq"
+    return "cnn" if looks_like_cnn(state) else "qtseg"
 
 
 def require_scaling(card: ModelCard) -> None:

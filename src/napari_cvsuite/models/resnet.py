@@ -1,4 +1,4 @@
-"""Residual networks (He et al., arXiv 1512.03385) that give their maps of every scale.
+"""Residual networks (He et al., arXiv 1512.03385) that give their maps of every scale, or classify.
 
 Keys and computation are those of torchvision, whose own module is not imported: it loads torch's
 compiler, whose LLVM crashes beside the one of Mesa's software OpenGL.
@@ -14,10 +14,13 @@ __all__ = [
     "BasicBlock",
     "Bottleneck",
     "LocalStatistics",
+    "ResNet",
     "ResNetMaps",
+    "classifier",
     "compact",
     "resnet18",
     "resnet50",
+    "small_classifier",
 ]
 
 
@@ -155,7 +158,8 @@ class ResNetMaps(nn.Module):
         self.front = front
         before = stem.out_channels
         self.conv1, self.bn1 = stem, nn.BatchNorm2d(before)
-        self.relu, self.maxpool = nn.ReLU(inplace=True), nn.MaxPool2d(3, stride=2, padding=1)
+        self.relu = nn.ReLU(inplace=True)
+        self.maxpool: nn.Module = nn.MaxPool2d(3, stride=2, padding=1)
         stages = []
         for number, (width, count) in enumerate(zip(widths, counts, strict=True)):
             stride, after = 1 if number == 0 else 2, width * block.expansion
@@ -183,6 +187,54 @@ class ResNetMaps(nn.Module):
             x = layer(x)
             maps.append(x)
         return maps
+
+
+class ResNet(ResNetMaps):
+    """A residual network that classifies.
+
+    Parameters
+    ----------
+    block, stem, widths, counts
+        See :class:`ResNetMaps`.
+    num_classes : int
+    pool : bool
+        Halve the maps of the stem, as for large images.
+    """
+
+    def __init__(
+        self,
+        block: type[BasicBlock] | type[Bottleneck],
+        stem: nn.Conv2d,
+        widths: tuple[int, ...],
+        counts: tuple[int, ...],
+        num_classes: int,
+        pool: bool = True,
+    ) -> None:
+        super().__init__(block, stem, widths, counts)
+        if not pool:
+            self.maxpool = nn.Identity()
+        self.avgpool = nn.AdaptiveAvgPool2d((1, 1))
+        self.fc = nn.Linear(widths[-1] * block.expansion, num_classes)
+
+    def forward(self, x: Tensor) -> Tensor:  # type: ignore[override]
+        """Map normalised images ``B x 3 x H x W`` to logits."""
+        x = self.maxpool(self.relu(self.bn1(self.conv1(x))))
+        x = self.layer4(self.layer3(self.layer2(self.layer1(x))))
+        out: Tensor = self.fc(torch.flatten(self.avgpool(x), 1))
+        return out
+
+
+def classifier(
+    block: type[BasicBlock] | type[Bottleneck], counts: tuple[int, ...], num_classes: int
+) -> ResNet:
+    """Return a published ResNet, such as ``(Bottleneck, (3, 4, 6, 3))`` for ResNet-50."""
+    return ResNet(block, _stem(), (64, 128, 256, 512), counts, num_classes)
+
+
+def small_classifier(num_classes: int) -> ResNet:
+    """Return a narrow ResNet of one block a stage for images of 32 to 128 pixels."""
+    stem = nn.Conv2d(3, 32, 3, padding=1, bias=False)
+    return ResNet(BasicBlock, stem, (32, 64, 128, 256), (1, 1, 1, 1), num_classes, pool=False)
 
 
 def _stem() -> nn.Conv2d:

@@ -227,7 +227,21 @@ class ShiftedDecision(nn.Module):
         return torch.cat([logits[:, :-1], foreground], dim=1), embedding
 
 
-BUILDERS: dict[str, Builder] = {"qtseg": _build_qtseg, "topiq": _build_topiq}
+def _build_cnn(card: ModelCard, state: Mapping[str, Tensor], form: str) -> nn.Module:
+    from napari_cvsuite.models.cnn_weights import build_cnn
+
+    made = build_cnn(state, card.options)
+    outputs = [p for p in made.parameters() if p.ndim == 2][-1].shape[0]
+    if outputs != len(card.classes):
+        raise WeightsError(
+            f"The card of {card.name!r} names {len(card.classes)} classes, but its weights have "
+            f"{outputs} outputs; correct the card."
+        )
+    # Jobs that look into a classifier need its plain form; a fused one would gain them nothing.
+    return made
+
+
+BUILDERS: dict[str, Builder] = {"qtseg": _build_qtseg, "topiq": _build_topiq, "cnn": _build_cnn}
 """Makers of networks by architecture; assign to it to register one."""
 
 

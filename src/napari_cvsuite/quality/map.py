@@ -11,9 +11,10 @@ from numpy.typing import NDArray
 
 from napari_cvsuite.images import Image, ImageError, Tile
 from napari_cvsuite.jobs.context import Context
+from napari_cvsuite.models.planes import Pixels
 from napari_cvsuite.quality.options import MapOptions
 from napari_cvsuite.quality.score import provenance, sources
-from napari_cvsuite.quality.scorer import Pixels, Scorer
+from napari_cvsuite.quality.scorer import Scorer
 
 __all__ = ["Grid", "QualityMap", "grid_of", "run"]
 

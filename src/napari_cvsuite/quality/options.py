@@ -5,70 +5,46 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Self
 
-from napari_cvsuite.images import channel_numbers
-from napari_cvsuite.jobs.options import Option, OptionError, Options
+from napari_cvsuite.images import ImageError
+from napari_cvsuite.jobs.options import Option, OptionError
 from napari_cvsuite.jobs.registry import JobSpec
-from napari_cvsuite.quality.window import RULES
+from napari_cvsuite.models.plane_options import PlaneOptions
 from napari_cvsuite.training.options import LoopChoices
 
-__all__ = ["JOBS", "LEAST_RATED", "MapOptions", "RatingsOptions", "ScoreOptions", "TrainOptions"]
+__all__ = [
+    "JOBS",
+    "LEAST_RATED",
+    "MapOptions",
+    "RatingsOptions",
+    "ScoreOptions",
+    "TrainOptions",
+    "require_size",
+]
 
 LEAST_RATED = 20
 """Fewest rated images that a model is fitted to."""
+LEAST_SIDE = 32
+"""Smallest side of an image: one cell of the deepest map."""
 NO_REFERENCE, FULL_REFERENCE = "topiq-nr-synth", "topiq-fr-synth"
 
 
+def require_size(shape: tuple[int, int]) -> None:
+    """Raise :class:`ImageError` if an image of height and width `shape` is too small to judge."""
+    if min(shape) < LEAST_SIDE:
+        raise ImageError(
+            f"the image is {shape[1]} x {shape[0]} pixels; quality can be judged from "
+            f"{LEAST_SIDE} x {LEAST_SIDE} on: choose a larger part"
+        )
+
+
 @dataclass(frozen=True)
-class ScoreOptions(Options):
+class ScoreOptions(PlaneOptions):
     """Options of a score."""
 
     model: str = Option(
         "auto",
         label="Model",
         help="Name of a model in the catalogue; auto takes ours, with or without reference.",
-    )
-    axis: str = Option(
-        "auto",
-        label="Cut along",
-        help="Axis along which a stack is cut into slices; auto gives slices of y and x.",
-        choices=("auto", "t", "z", "y", "x"),
-        advanced=True,
-    )
-    channels: str = Option(
-        "",
-        label="Channels",
-        help="Up to three channels to use, counted from 0, such as 0 or 2,1,0; empty chooses.",
-        advanced=True,
-    )
-    intensity: str = Option(
-        "auto",
-        label="Intensity",
-        help="What becomes black and white: auto takes the whole range of 8-bit data and the "
-        "0.1th to 99.9th percentile of all other.",
-        choices=RULES,
-    )
-    low: float = Option(
-        0.0,
-        label="Black",
-        help="Intensity that becomes black where intensity is fixed.",
-        minimum=-1e12,
-        maximum=1e12,
-        advanced=True,
-    )
-    high: float = Option(
-        1.0,
-        label="White",
-        help="Intensity that becomes white where intensity is fixed.",
-        minimum=-1e12,
-        maximum=1e12,
-        advanced=True,
-    )
-    per: str = Option(
-        "stack",
-        label="Percentiles of",
-        help="Whether all slices share black and white, or each has its own.",
-        choices=("stack", "slice"),
-        advanced=True,
     )
     fit_reference: bool = Option(
         False,
@@ -83,20 +59,6 @@ class ScoreOptions(Options):
         choices=("float32", "bfloat16", "float16"),
         advanced=True,
     )
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        try:
-            channel_numbers(self.channels)
-        except ValueError as error:
-            raise OptionError(str(error)) from error
-        if self.intensity == "fixed" and not self.high > self.low:
-            raise OptionError(f"white must be above black; got {self.low:g} and {self.high:g}")
-
-    @property
-    def channel_numbers(self) -> tuple[int, ...] | None:
-        """The channels as numbers; None leaves the choice to the program."""
-        return channel_numbers(self.channels)
 
     def resolved(self, compares: bool) -> Self:
         """Return the options with a model by name, in place of "auto"."""

@@ -20,11 +20,12 @@ from scipy.stats import spearmanr
 from napari_cvsuite.images import Image
 from napari_cvsuite.jobs.context import Context
 from napari_cvsuite.models.catalog import Catalogue, user_folder
+from napari_cvsuite.models.planes import Planes
 from napari_cvsuite.models.weights import WeightsError, locate, read_state_dict
 from napari_cvsuite.quality.options import LEAST_RATED as LEAST
 from napari_cvsuite.quality.options import RatingsOptions
 from napari_cvsuite.quality.score import References, sources
-from napari_cvsuite.quality.scorer import Planes, Scorer
+from napari_cvsuite.quality.scorer import Scorer
 from napari_cvsuite.training.publish import write_model
 
 __all__ = [

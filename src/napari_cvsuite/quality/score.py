@@ -11,9 +11,10 @@ from numpy.typing import NDArray
 
 from napari_cvsuite.images import Image, ImageError
 from napari_cvsuite.jobs.context import Context
+from napari_cvsuite.models.planes import Pixels, Planes
 from napari_cvsuite.quality.measures import measure
-from napari_cvsuite.quality.options import ScoreOptions
-from napari_cvsuite.quality.scorer import Opinion, Pixels, Planes, Scorer, fitted
+from napari_cvsuite.quality.options import ScoreOptions, require_size
+from napari_cvsuite.quality.scorer import Opinion, Scorer, fitted
 
 __all__ = ["References", "Row", "ScoreResult", "percentiles", "run", "score_slice"]
 
@@ -99,7 +100,9 @@ class References:
         self._last: tuple[int, Pixels] | None = None
         if reference is None:
             return
-        self._own = Planes(reference, options, window=planes.window, resized=self._fit)
+        self._own = Planes(reference, options, window=planes.window)
+        if not self._fit:
+            require_size(self._own.shape)
         self._indices = self._own.indices()
         count = len(planes.indices())
         if len(self._indices) not in (1, count):
@@ -176,9 +179,9 @@ def sources(
     """Return the planes and their references, in the window of the reference if there is one."""
     window = None
     if reference is not None and options.per == "stack":
-        fit = options.fit_reference
-        window = Planes(reference, options, context.check, resized=fit).window
+        window = Planes(reference, options, context.check).window
     planes = Planes(image, options, context.check, window)
+    require_size(planes.shape)
     return planes, References(reference, planes, options)
 
 

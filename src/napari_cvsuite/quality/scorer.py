@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
 from typing import Any, TypeVar
@@ -13,25 +13,22 @@ from numpy.typing import NDArray
 from skimage.transform import resize
 from torch import Tensor, nn
 
-from napari_cvsuite.images import Image, ImageError, Tile, cut_along, plan_tiles, usable_channels
+from napari_cvsuite.images import ImageError, Tile, plan_tiles
 from napari_cvsuite.jobs.context import Context
 from napari_cvsuite.jobs.ladder import Ladder, Plan
 from napari_cvsuite.models.catalog import CardError, Catalogue, ModelCard
 from napari_cvsuite.models.device import choose_device, choose_precision
 from napari_cvsuite.models.local import completed
+from napari_cvsuite.models.planes import Pixels
 from napari_cvsuite.models.store import default_store
 from napari_cvsuite.quality.options import ScoreOptions
-from napari_cvsuite.quality.window import Window, require_size, window_of
 from napari_cvsuite.version import __version__
 
-__all__ = ["Opinion", "Planes", "Scorer", "quality_card"]
+__all__ = ["Opinion", "Scorer", "quality_card"]
 
 T = TypeVar("T")
-Pixels = NDArray[np.float32]
 WHOLE = 1.5
 """Planes up to this many parts of the card's size are seen whole."""
-SAMPLED_PLANES = 16
-"""Slices of a stack that its window is found from."""
 MOST_PIXELS = 100_000_000
 """Of a plane that the network must see whole."""
 
@@ -78,87 +75,6 @@ def quality_card(name: str) -> ModelCard:
     if card.architecture != "topiq":
         raise CardError(f"{name} is for {card.task}, not for quality; choose a TOPIQ model")
     return card
-
-
-class Planes:
-    """The planes of an image in [0, 1], all in one window or each in its own.
-
-    Parameters
-    ----------
-    image : Image
-    options : ScoreOptions
-    check : callable
-        Called between planes; raises to stop.
-    window : Window, optional
-        Instead of one found by the options.
-    resized : bool
-        Whether the planes will be brought to another size, so that any will do.
-
-    Raises
-    ------
-    ImageError
-        The image cannot be used; the message says why.
-    """
-
-    def __init__(
-        self,
-        image: Image,
-        options: ScoreOptions,
-        check: Callable[[], None] = lambda: None,
-        window: Window | None = None,
-        resized: bool = False,
-    ) -> None:
-        self.image = cut_along(image, options.axis).image
-        self.shape = (self.image.size("y"), self.image.size("x"))
-        if not resized:
-            require_size(self.shape)
-        self._options, self._check = options, check
-        self._channels = usable_channels(self.image, options.channel_numbers)
-        self._fixed = window
-        if window is None and options.per == "stack":
-            self._fixed = self._shared_window()
-
-    @property
-    def window(self) -> Window | None:
-        """The window of all planes; None where each has its own."""
-        return self._fixed
-
-    def indices(self) -> list[dict[str, int]]:
-        """Return the index of every plane."""
-        return list(self.image.planes())
-
-    def raw(self, index: Mapping[str, int]) -> NDArray[Any]:
-        """Return a plane as it is stored, H x W or H x W x C.
-
-        Raises
-        ------
-        ImageError
-            It cannot be read.
-        """
-        self._check()
-        try:
-            return self.image.plane(index, self._channels)
-        except OSError as error:
-            raise ImageError(
-                f"{self.image.name} cannot be read any further ({error.strerror or error}); "
-                "check the disk or the connection and try again"
-            ) from error
-
-    def read(self, index: Mapping[str, int]) -> Pixels:
-        """Return a plane, H x W x 3 in [0, 1]; see :meth:`raw` and :class:`Window`."""
-        plane = self.raw(index)
-        return self.window_at(plane).apply(plane)
-
-    def window_at(self, plane: NDArray[Any]) -> Window:
-        """Return the window of a raw plane."""
-        options = self._options
-        return self._fixed or window_of([plane], options.intensity, options.low, options.high)
-
-    def _shared_window(self) -> Window:
-        options, every = self._options, self.indices()
-        chosen = np.unique(np.linspace(0, len(every) - 1, SAMPLED_PLANES).round().astype(int))
-        planes = (self.raw(every[number]) for number in chosen)
-        return window_of(planes, options.intensity, options.low, options.high)
 
 
 class Scorer:

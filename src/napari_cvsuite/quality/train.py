@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from napari_cvsuite.images import ImageError, cut_along, read
+from napari_cvsuite.images.window import window_of
 from napari_cvsuite.jobs.context import Context
 from napari_cvsuite.jobs.request import InputReference, RequestError
 from napari_cvsuite.models.catalog import Catalogue
@@ -27,7 +28,6 @@ from napari_cvsuite.quality.distortions import DISTORTIONS, LEVELS
 from napari_cvsuite.quality.options import TrainOptions
 from napari_cvsuite.quality.publish import calibrate, card_fields, temperature
 from napari_cvsuite.quality.series import KINDS, LENGTH, Bank, Plan, bank
-from napari_cvsuite.quality.window import window_of
 from napari_cvsuite.training.loop import LoopOptions, RunFolderError, TrainingTask, fit
 from napari_cvsuite.training.publish import MODEL, write_of_run
 

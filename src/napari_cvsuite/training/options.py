@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from napari_cvsuite.jobs.options import Option, Options
+from napari_cvsuite.jobs.registry import JobSpec
 
-__all__ = ["LoopChoices"]
+__all__ = ["JOBS", "LoopChoices"]
 
 
 @dataclass(frozen=True)
@@ -45,3 +46,15 @@ class LoopChoices(Options):
         help="Number format of the forward pass.",
         choices=("float32", "bfloat16"),
     )
+
+
+JOBS = {
+    "classifier": JobSpec(
+        name="training.classifier",
+        run="napari_cvsuite.training.classifier:run",
+        options="napari_cvsuite.training.classifier_options:ClassifierOptions",
+        title="Train a classifier",
+        help="Train on labelled images, also on images that are changed to mislead the network.",
+        job_class="training",
+    ),
+}

@@ -27,8 +27,7 @@ from qtpy.QtWidgets import (
 from superqt import QCollapsible
 
 from napari_cvsuite.images import Image, cut_along, usable_channels
-from napari_cvsuite.quality.options import MapOptions, ScoreOptions
-from napari_cvsuite.quality.window import require_size
+from napari_cvsuite.quality.options import MapOptions, ScoreOptions, require_size
 from napari_cvsuite.widgets import regions
 from napari_cvsuite.widgets.forms import OptionsForm
 from napari_cvsuite.widgets.pickers import DevicePicker, LayerPicker, ModelPicker, choice_box

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from napari_cvsuite.images import ImageError
-from napari_cvsuite.quality.window import Window, window_of
+from napari_cvsuite.images.window import Window, window_of
 
 
 def test_eight_bits_keep_their_whole_range() -> None:

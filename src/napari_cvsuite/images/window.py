@@ -1,4 +1,4 @@
-"""From pixels of any type to the range [0, 1] that the networks of image quality take."""
+"""From pixels of any type to the range [0, 1] that networks take."""
 
 from __future__ import annotations
 
@@ -9,12 +9,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_cvsuite.images import ImageError, to_three_channels
+from napari_cvsuite.images.image import ImageError
+from napari_cvsuite.images.normalise import to_three_channels
 
-__all__ = ["LEAST_SIDE", "PERCENTILES", "RULES", "Window", "require_size", "window_of"]
-
-LEAST_SIDE = 32
-"""Smallest side of an image: one cell of the deepest map."""
+__all__ = ["PERCENTILES", "RULES", "Window", "window_of"]
 
 RULES = ("auto", "type", "percentile", "fixed")
 PERCENTILES = (0.1, 99.9)
@@ -104,15 +102,6 @@ def window_of(
     return Window(
         least, most, f"percentiles {PERCENTILES[0]} and {PERCENTILES[1]}, {least:g} to {most:g}"
     )
-
-
-def require_size(shape: tuple[int, int]) -> None:
-    """Raise :class:`ImageError` if an image of height and width `shape` is too small to judge."""
-    if min(shape) < LEAST_SIDE:
-        raise ImageError(
-            f"the image is {shape[1]} x {shape[0]} pixels; quality can be judged from "
-            f"{LEAST_SIDE} x {LEAST_SIDE} on: choose a larger part"
-        )
 
 
 def _sample(plane: NDArray[Any]) -> NDArray[np.float64]:

@@ -1,0 +1,1 @@
+"""Neurons: what convolutional networks detect, on the user's own images."""
