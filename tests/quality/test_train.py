@@ -10,14 +10,14 @@ import pytest
 import torch
 from PIL import Image as Picture
 
-from napari_cvsuite.images import Image, ImageError
+from napari_cvsuite.images import Image, ImageError, find_images
 from napari_cvsuite.jobs import Cancelled, CancelToken, Context
 from napari_cvsuite.jobs.request import Request
 from napari_cvsuite.models.catalog import Catalogue
 from napari_cvsuite.models.weights import import_file
 from napari_cvsuite.quality.options import ScoreOptions, TrainOptions
 from napari_cvsuite.quality.score import run as score
-from napari_cvsuite.quality.train import TrainInputs, find_images, run, split
+from napari_cvsuite.quality.train import TrainInputs, run, split
 
 SMALL = {"series": 20, "size": 176, "width": 8, "heads": 2, "gate": 2, "batch": 4, "epochs": 2}
 

@@ -18,6 +18,7 @@ import typer
 from napari_cvsuite import __version__
 from napari_cvsuite.cli import classifiers, models, tasks, window
 from napari_cvsuite.cli.common import with_options
+from napari_cvsuite.cli.neurons import neurons_app
 from napari_cvsuite.jobs import Cancelled
 
 __all__ = ["app", "main", "with_options"]
@@ -32,6 +33,7 @@ tasks.evaluate_app.command("classifier")(classifiers.evaluate_classifier)
 app.add_typer(tasks.train_app, name="train")
 app.add_typer(tasks.evaluate_app, name="evaluate")
 app.add_typer(models.models_app, name="models")
+app.add_typer(neurons_app, name="neurons")
 app.command("segment")(tasks.segment)
 app.command("quality")(tasks.quality)
 app.command("open")(window.open_app)

@@ -2,9 +2,10 @@
 
 from napari_cvsuite.images.channels import channel_numbers, usable_channels
 from napari_cvsuite.images.cut import Cut, cut_along
+from napari_cvsuite.images.grid import Grid
 from napari_cvsuite.images.image import Image, ImageError
 from napari_cvsuite.images.normalise import Scaling, finite_range, minmax, to_three_channels
-from napari_cvsuite.images.readers import READERS, read
+from napari_cvsuite.images.readers import READERS, find_images, read
 from napari_cvsuite.images.tiling import Tile, blend_rows, plan_tiles
 from napari_cvsuite.images.window import Window, window_of
 from napari_cvsuite.images.writers import (
@@ -18,6 +19,7 @@ from napari_cvsuite.images.writers import (
 __all__ = [
     "READERS",
     "Cut",
+    "Grid",
     "Image",
     "ImageError",
     "Scaling",
@@ -26,6 +28,7 @@ __all__ = [
     "blend_rows",
     "channel_numbers",
     "cut_along",
+    "find_images",
     "finite_range",
     "minmax",
     "open_tiff",

@@ -12,7 +12,7 @@ import numpy as np
 
 from napari_cvsuite.images.image import Image, ImageError
 
-__all__ = ["LAZY_BYTES", "READERS", "read"]
+__all__ = ["LAZY_BYTES", "READERS", "find_images", "read"]
 
 LAZY_BYTES = 256 << 20
 """Compressed TIFFs with more bytes of pixels are decoded part by part, smaller ones at once."""
@@ -106,6 +106,20 @@ READERS: dict[str, Callable[[Path], Image]] = {
     ".zarr": _read_zarr,
 }
 """Readers by suffix."""
+
+
+def find_images(folder: Path) -> list[Path]:
+    """Return the image files in a folder, by name.
+
+    Raises
+    ------
+    ImageError
+        There is none.
+    """
+    found = sorted(path for path in folder.glob("*") if path.suffix.lower() in READERS)
+    if not found:
+        raise ImageError(f"{folder} holds no image ({', '.join(READERS)}); choose another folder")
+    return found
 
 
 def read(path: str | Path) -> Image:

@@ -60,21 +60,15 @@ def pgd_step(x0: Tensor, x: Tensor, gradient: Tensor, norm: str, eps: float, ste
         The step goes along the gradient over its length, or along its sign.
     eps, step : float
         Radius of the ball, and length of the step.
-
-    Raises
-    ------
-    ValueError
-        The norm is unknown.
     """
     if norm == "linf":
         moved = x + step * gradient.sign() - x0
         return (x0 + moved.clamp(-eps, eps)).clamp(0, 1)
-    if norm != "l2":
-        raise ValueError(f"the norm of an attack is one of {', '.join(NORMS)}; got {norm!r}")
-    length = gradient.flatten(1).norm(dim=1).view(-1, 1, 1, 1)
-    # Gradients can be so small that their own length is 0 in float32.
-    unit = torch.where(length > 0, gradient / length.clamp_min(1e-30), torch.zeros_like(gradient))
-    moved = x + step * unit - x0
+    # Squares of the gradients of a confident network leave the range of float32.
+    largest = gradient.abs().amax((1, 2, 3), keepdim=True)
+    scaled = gradient / torch.where(largest > 0, largest, 1)
+    length = scaled.flatten(1).norm(dim=1).view(-1, 1, 1, 1)
+    moved = x + step * scaled / length.clamp_min(1) - x0
     far = moved.flatten(1).norm(dim=1).view(-1, 1, 1, 1)
     return (x0 + moved * (eps / far.clamp_min(1e-30)).clamp_max(1)).clamp(0, 1)
 
@@ -111,6 +105,8 @@ def pgd(
     ValueError
         The norm is unknown, or a radius, a step or their number is negative or no number.
     """
+    if norm not in NORMS:
+        raise ValueError(f"the norm of an attack is one of {', '.join(NORMS)}; got {norm!r}")
     if not (eps >= 0 and step >= 0 and steps >= 0 and math.isfinite(eps) and math.isfinite(step)):
         raise ValueError(
             f"an attack needs a radius, step and number of steps of 0 or more; got {eps}, {step} "
@@ -124,8 +120,10 @@ def pgd(
     for number in range(steps + 1):
         context.check()
         x = x.detach().requires_grad_(True)
-        logits = network(x)
-        loss = F.cross_entropy(logits, labels, reduction="none")
+        with torch.enable_grad():
+            logits = network(x)
+            loss = F.cross_entropy(logits, labels, reduction="none")
+            gradient = torch.autograd.grad(loss.sum(), x)[0]
         losses.append(loss.detach())
         predictions.append(logits.argmax(dim=1).detach())
         better = losses[-1] > largest
@@ -135,7 +133,6 @@ def pgd(
             losses[-1][better],
         )
         if number < steps:
-            gradient = torch.autograd.grad(loss.sum(), x)[0]
             x = pgd_step(images, x.detach(), gradient, norm, eps, step)
     return Attack(
         best, x.detach(), torch.stack(losses), torch.stack(predictions).cpu(), which.cpu()

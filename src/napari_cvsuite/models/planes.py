@@ -61,8 +61,13 @@ class Planes:
         """Return the index of every plane."""
         return list(self.image.planes())
 
-    def raw(self, index: Mapping[str, int]) -> NDArray[Any]:
-        """Return a plane as it is stored, H x W or H x W x C.
+    def raw(
+        self,
+        index: Mapping[str, int],
+        rows: slice = slice(None),
+        columns: slice = slice(None),
+    ) -> NDArray[Any]:
+        """Return a plane, or a part of it, as it is stored, H x W or H x W x C.
 
         Raises
         ------
@@ -71,7 +76,7 @@ class Planes:
         """
         self._check()
         try:
-            return self.image.plane(index, self._channels)
+            return self.image.plane(index, self._channels, rows, columns)
         except OSError as error:
             raise ImageError(
                 f"{self.image.name} cannot be read any further ({error.strerror or error}); "

@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 from scipy.stats import spearmanr
 
-from napari_cvsuite.images import replacing
+from napari_cvsuite.images import find_images, replacing
 from napari_cvsuite.jobs.context import Context
 from napari_cvsuite.models.planes import Pixels
 from napari_cvsuite.quality.distortions import DISTORTIONS, LEVELS, distort
@@ -24,7 +24,7 @@ from napari_cvsuite.quality.measures import measure
 from napari_cvsuite.quality.options import ScoreOptions
 from napari_cvsuite.quality.scorer import Scorer
 from napari_cvsuite.quality.target import LEAST_SIDE, likeness
-from napari_cvsuite.quality.train import find_images, read_good
+from napari_cvsuite.quality.train import read_good
 
 __all__ = [
     "EvaluateInputs",

@@ -10,7 +10,15 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from napari_cvsuite.images import READERS, Image, ImageError, read, replacing, write_probability
+from napari_cvsuite.images import (
+    READERS,
+    Image,
+    ImageError,
+    find_images,
+    read,
+    replacing,
+    write_probability,
+)
 from napari_cvsuite.jobs.context import Cancelled, Context
 from napari_cvsuite.quality import map as quality_map
 from napari_cvsuite.quality.options import MapOptions
@@ -47,10 +55,7 @@ def expand(paths: Sequence[Path]) -> list[Path]:
         if not path.is_dir() or path.suffix.lower() in READERS:
             found.append(path)
             continue
-        inside = sorted(p for p in path.iterdir() if p.suffix.lower() in READERS)
-        if not inside:
-            raise ImageError(f"{path} holds no image ({', '.join(READERS)}); choose another folder")
-        found += inside
+        found += find_images(path)
     return found
 
 

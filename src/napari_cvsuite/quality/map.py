@@ -9,32 +9,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_cvsuite.images import Image, ImageError, Tile
+from napari_cvsuite.images import Grid, Image, ImageError, Tile
 from napari_cvsuite.jobs.context import Context
 from napari_cvsuite.models.planes import Pixels
 from napari_cvsuite.quality.options import MapOptions
 from napari_cvsuite.quality.score import provenance, sources
 from napari_cvsuite.quality.scorer import Scorer
 
-__all__ = ["Grid", "QualityMap", "grid_of", "run"]
+__all__ = ["QualityMap", "grid_of", "run"]
 
 MOST_WINDOWS = 1_000_000
-
-
-@dataclass(frozen=True)
-class Grid:
-    """Where the values of a map lie on the planes that were scored, in their pixels.
-
-    Parameters
-    ----------
-    step : tuple of float
-        Distance of neighbouring values along y and x.
-    origin : tuple of float
-        Position of the first value: the centre of its window, where pixel centres are whole.
-    """
-
-    step: tuple[float, float]
-    origin: tuple[float, float]
 
 
 @dataclass(frozen=True)

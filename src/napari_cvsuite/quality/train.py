@@ -15,7 +15,7 @@ from scipy.stats import spearmanr
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from napari_cvsuite.images import ImageError, cut_along, read
+from napari_cvsuite.images import ImageError, cut_along, find_images, read
 from napari_cvsuite.images.window import window_of
 from napari_cvsuite.jobs.context import Context
 from napari_cvsuite.jobs.request import InputReference, RequestError
@@ -31,10 +31,9 @@ from napari_cvsuite.quality.series import KINDS, LENGTH, Bank, Plan, bank
 from napari_cvsuite.training.loop import LoopOptions, RunFolderError, TrainingTask, fit
 from napari_cvsuite.training.publish import MODEL, write_of_run
 
-__all__ = ["TrainInputs", "TrainResult", "find_images", "read_good", "run", "split"]
+__all__ = ["TrainInputs", "TrainResult", "read_good", "run", "split"]
 
 UInt8 = NDArray[np.uint8]
-SUFFIXES = (".png", ".tif", ".tiff", ".jpg", ".jpeg", ".npy")
 PER_VALIDATION_IMAGE = 2 * len(DISTORTIONS)
 """Series made of each validation image."""
 
@@ -124,20 +123,6 @@ class _Trainee(CFANet):
         for module in self.modules():
             if isinstance(module, (nn.BatchNorm1d, nn.BatchNorm2d)):
                 module.eval()
-
-
-def find_images(folder: Path) -> list[Path]:
-    """Return the images of a folder by name.
-
-    Raises
-    ------
-    ValueError
-        There is none.
-    """
-    found = sorted(p for p in folder.glob("*") if p.suffix.lower() in SUFFIXES)
-    if not found:
-        raise ValueError(f"{folder} holds no image ({', '.join(SUFFIXES)}); choose another folder")
-    return found
 
 
 def read_good(path: Path, least: int) -> UInt8:

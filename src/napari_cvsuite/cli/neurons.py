@@ -1,0 +1,325 @@
+"""Commands that look into classifiers."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from napari_cvsuite.cli.common import compute, table_column, with_options
+from napari_cvsuite.cli.tasks import AsJson, Device
+from napari_cvsuite.neurons.options import (
+    AblateOptions,
+    ActivationOptions,
+    AttackOptions,
+    BiasOptions,
+    DissectOptions,
+    MaximiseOptions,
+    NeuronOptions,
+    SaliencyOptions,
+    SmoothnessOptions,
+)
+
+__all__ = ["neurons_app"]
+
+neurons_app = typer.Typer(help="Look into a classifier: what it sees.", no_args_is_help=True)
+
+Input = Annotated[Path, typer.Argument(help="Image: PNG, JPEG, TIFF, .npy, zarr.")]
+Out = Annotated[Path, typer.Option(help="Folder for the results.")]
+Table = Annotated[Path | None, typer.Option("--csv", help="Table to write.")]
+Second = Annotated[
+    str, typer.Option(help="A second classifier to compare with, such as the robust one of a pair.")
+]
+
+
+def _folder(out: Path) -> Path:
+    from napari_cvsuite.images import ImageError
+
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ImageError(
+            f"cannot make the folder {out} ({error.strerror}); choose another"
+        ) from error
+    return out
+
+
+def _tell(result: Any, as_json: bool, lines: list[str]) -> None:
+    from napari_cvsuite.neurons.files import facts_of
+
+    typer.echo(json.dumps(facts_of(result)) if as_json else "\n".join(lines))
+
+
+def _likely(found: Any) -> list[str]:
+    return [f"{one.probability:7.2%}  {one.name}" for one in found]
+
+
+@neurons_app.command("predict")
+@with_options(NeuronOptions)
+def predict(
+    image: Input, options: NeuronOptions, device: Device = "auto", as_json: AsJson = False
+) -> None:
+    """Classify an image: the likeliest classes."""
+    from napari_cvsuite.images import read
+    from napari_cvsuite.neurons.explain import predict
+
+    found = compute(
+        lambda context: predict(read(image), options, context), device, "interactive", "predict"
+    )
+    _tell(found, as_json, _likely(found.likely))
+
+
+@neurons_app.command("saliency")
+@with_options(SaliencyOptions)
+def saliency(
+    image: Input,
+    out: Out,
+    options: SaliencyOptions,
+    device: Device = "auto",
+    as_json: AsJson = False,
+) -> None:
+    """Map which pixels a class or a neuron depends on: STEM.saliency.tif, .png and .json."""
+    from napari_cvsuite.images import read
+    from napari_cvsuite.neurons.explain import SENTENCE, run
+    from napari_cvsuite.neurons.files import write_explained
+
+    found = compute(
+        lambda context: run(read(image), options, context), device, name="saliency", quiet=as_json
+    )
+    paths = write_explained(found, _folder(out) / image.stem)
+    gap = "" if found.gap is None else f", completeness gap {found.gap:.2%}"
+    lines = [f"{options.method} of {found.target}{gap}", *([found.note] if found.note else [])]
+    if found.check is not None:
+        curves = found.check.curves
+        lines += [
+            f"insertion {curves.map.insertion_auc:.3f} (random {curves.random.insertion_auc:.3f}), "
+            f"deletion {curves.map.deletion_auc:.3f} (random {curves.random.deletion_auc:.3f})",
+            f"sensitivity {found.check.sensitivity:.3f}; correlation after randomising the last "
+            f"layer {found.check.randomised.correlations[0]:.2f}",
+        ]
+    _tell(found, as_json, [*lines, SENTENCE, *map(str, paths)])
+
+
+@neurons_app.command("channels")
+@with_options(ActivationOptions)
+def channels(
+    image: Input,
+    out: Out,
+    options: ActivationOptions,
+    device: Device = "auto",
+    as_json: AsJson = False,
+) -> None:
+    """Write what the channels of a layer give: STEM.LAYER.tif and .json."""
+    from napari_cvsuite.images import read
+    from napari_cvsuite.neurons.browse import run
+    from napari_cvsuite.neurons.files import write_activated
+
+    found = compute(
+        lambda context: run(read(image), options, context), device, name="channels", quiet=as_json
+    )
+    paths = write_activated(found, _folder(out) / image.stem)
+    best = ", ".join(map(str, found.strongest()[:10]))
+    _tell(found, as_json, [f"{found.layer}: most active {best}", *map(str, paths)])
+
+
+@neurons_app.command("attack")
+@with_options(AttackOptions)
+def attack(
+    image: Input,
+    out: Out,
+    options: AttackOptions,
+    device: Device = "auto",
+    as_json: AsJson = False,
+) -> None:
+    """Search a small change that misleads the classifier: does it break?"""
+    from napari_cvsuite.images import read
+    from napari_cvsuite.neurons.files import write_misled
+    from napari_cvsuite.neurons.mislead import run
+
+    found = compute(
+        lambda context: run(read(image), options, context), device, name="attack", quiet=as_json
+    )
+    paths = write_misled(found, _folder(out) / image.stem)
+    verdict = "The prediction changed." if found.broken else "The prediction did not change."
+    lines = [
+        f"{options.norm} {found.size:.3g} of at most {found.eps:.3g}",
+        "before:",
+        *_likely(found.likely_before),
+        "after:",
+        *_likely(found.likely_after),
+        verdict,
+    ]
+    _tell(found, as_json, [*lines, *map(str, paths)])
+
+
+@neurons_app.command("ablate")
+@with_options(AblateOptions)
+def ablate(
+    image: Input,
+    options: AblateOptions,
+    csv_file: Table = None,
+    device: Device = "auto",
+    as_json: AsJson = False,
+) -> None:
+    """Silence channels of a layer, some together or each in turn."""
+    from napari_cvsuite.images import read
+    from napari_cvsuite.neurons.files import write_rows
+    from napari_cvsuite.neurons.silence import run
+
+    found = compute(
+        lambda context: run(read(image), options, context), device, name="ablate", quiet=as_json
+    )
+    if csv_file is not None:
+        write_rows(csv_file, found.rows())
+    rows = sorted(found.rows(), key=lambda row: -row["drop"])[:10]
+    lines = [
+        f"{row['channels']:>8}: {found.target} {-row['drop']:+.2%}"
+        f"{', prediction changed' if row['changed'] else ''}"
+        for row in rows
+    ]
+    _tell(found, as_json, [f"{found.layer}, {found.mode}", *lines, *_likely(found.after)])
+
+
+@neurons_app.command("simplicity")
+@with_options(SmoothnessOptions)
+def simplicity(
+    image: Input, options: SmoothnessOptions, device: Device = "auto", as_json: AsJson = False
+) -> None:
+    """Measure how smooth kernels, activations and saliency are, and what noise does."""
+    from napari_cvsuite.images import read
+    from napari_cvsuite.neurons.simplicity import run
+
+    found = compute(
+        lambda context: run(read(image), options, context), device, name="simplicity", quiet=as_json
+    )
+    lines = [
+        f"first kernels: TV {found.kernel_tv:.3f}, TV/L1 {found.kernel_tv_over_l1:.3f}",
+        f"saliency: TV {found.saliency_tv:.1f}; length of the gradient {found.gradient_length:.3g}",
+        *(
+            f"{row.layer}: TV noisy/clean {row.tv_ratio:.3f}, relative change {row.change:.3f}"
+            for row in found.layers
+        ),
+    ]
+    _tell(found, as_json, lines)
+
+
+@neurons_app.command("maximise")
+@with_options(MaximiseOptions)
+def maximise(
+    out: Annotated[Path, typer.Option(help="PNG file to write.")],
+    options: MaximiseOptions,
+    device: Device = "auto",
+    as_json: AsJson = False,
+) -> None:
+    """Search the image that a channel likes most."""
+    from napari_cvsuite.neurons.dream import run
+    from napari_cvsuite.neurons.files import write_picture
+
+    found = compute(lambda context: run(options, context), device, name="maximise", quiet=as_json)
+    write_picture(out, found.image)
+    gained = f"{found.scores[0]:.3g} to {found.scores[-1]:.3g}"
+    _tell(found, as_json, [f"{found.layer} channel {found.channel}: {gained}", str(out)])
+
+
+@neurons_app.command("dissect")
+@with_options(DissectOptions)
+def dissect(
+    images: Annotated[Path, typer.Option(help="Folder of images.")],
+    masks: Annotated[Path, typer.Option(help="Folder of label images with the same names.")],
+    options: DissectOptions,
+    names: Annotated[
+        Path | None, typer.Option(help='JSON file of label names, such as {"1": "nucleus"}.')
+    ] = None,
+    other: Second = "",
+    csv_file: Table = None,
+    device: Device = "auto",
+    as_json: AsJson = False,
+) -> None:
+    """Find which channels of a layer detect your labels, and compare two networks."""
+    from napari_cvsuite.neurons.dissecting import label_names, pairs_of_folders, run
+    from napari_cvsuite.neurons.files import write_rows
+    from napari_cvsuite.neurons.units import compare
+
+    pairs, known = pairs_of_folders(images, masks), label_names(names)
+    found = []
+    for model in filter(None, (options.model, other)):
+        chosen = replace(options, model=model)
+
+        def job(context: Any, chosen: DissectOptions = chosen) -> Any:
+            return run(pairs, chosen, context, known)
+
+        found.append(compute(job, device, name="dissect", quiet=as_json))
+    rows = [{"model": one.provenance["model"], **row} for one in found for row in one.units.rows()]
+    if csv_file is not None:
+        write_rows(csv_file, rows)
+    lines = [line for one in found for line in one.in_words()]
+    change = compare(found[0].units, found[1].units) if len(found) == 2 else None
+    if change is not None:
+        for kind in ("gained", "lost", "kept"):
+            lines.append(f"{kind}: {', '.join(getattr(change, kind)) or 'none'}")
+    _tell({"rows": rows, "comparison": change}, as_json, lines)
+
+
+@neurons_app.command("bias")
+@with_options(BiasOptions)
+def bias(
+    folder: Annotated[Path, typer.Argument(help="Folder of images named SHAPE1-TEXTURE1.png.")],
+    options: BiasOptions,
+    other: Second = "",
+    device: Device = "auto",
+    as_json: AsJson = False,
+) -> None:
+    """Does shape or texture decide? Cue-conflict images, with 95 % intervals."""
+    from napari_cvsuite.neurons.bias import conflict
+
+    found = {}
+    for model in filter(None, (options.model, other)):
+        chosen = replace(options, model=model)
+
+        def job(context: Any, chosen: BiasOptions = chosen) -> Any:
+            return conflict(folder, chosen, context)
+
+        found[model] = compute(job, device, name="bias", quiet=as_json)
+    lines = [f"{name}: {one.in_words()}" for name, one in found.items()]
+    _tell(found, as_json, lines)
+
+
+@neurons_app.command("controls")
+@with_options(BiasOptions)
+def controls(
+    images: Annotated[
+        Path, typer.Option(help="Folder with a folder of images for each class; or of images.")
+    ],
+    options: BiasOptions,
+    labels: Annotated[
+        str, typer.Option(help="FILE.csv:column of the labels, for a folder without classes.")
+    ] = "",
+    other: Second = "",
+    csv_file: Table = None,
+    device: Device = "auto",
+    as_json: AsJson = False,
+) -> None:
+    """Measure accuracy on scrambled, blurred, noisy, gray and attacked copies."""
+    from napari_cvsuite.neurons.bias import control_rows, controls_of_folder
+    from napari_cvsuite.neurons.files import write_rows
+
+    table, column = table_column(labels)
+    models = [name for name in (options.model, other) if name]
+    found = compute(
+        lambda context: controls_of_folder(images, models, options, context, table, column),
+        device,
+        name="controls",
+        quiet=as_json,
+    )
+    rows = control_rows(found, models)
+    if csv_file is not None:
+        write_rows(csv_file, rows)
+    lines = [
+        f"{row['control']:16} {row['level'] or '':>5} {row['tag']:10} "
+        + "  ".join(f"{name} {row[name]:.3f}" for name in models)
+        for row in rows
+    ]
+    _tell(rows, as_json, lines)
