@@ -78,3 +78,35 @@ def tiny_comparing_model(home: Path, tmp_path: Path) -> Iterator[str]:
 
     yield _install_quality(tmp_path / "tiny-comparing.safetensors", use_ref=True)
     store.default_store().evict_all()
+
+
+def _install_classifier(path: Path, seed: int) -> str:
+    """Install a classifier of three kinds of animals with random weights; return its name."""
+    import torch
+    from safetensors.torch import save_file
+
+    from napari_cvsuite.models.cnn import Classifier, build
+    from napari_cvsuite.models.weights import import_file
+
+    torch.manual_seed(seed)
+    network = Classifier(build("alexnet-small", 3), (0.5, 0.5, 0.5), (0.25, 0.25, 0.25))
+    save_file(network.state_dict(), path)
+    return import_file(path, {"classes": ["cat", "dog", "bird"]}).name
+
+
+@pytest.fixture
+def tiny_classifier(home: Path, tmp_path: Path) -> Iterator[str]:
+    """Install a small classifier that sees 32 x 32 pixels, and return its name."""
+    from napari_cvsuite.models import store
+
+    yield _install_classifier(tmp_path / "tiny-pair-s.safetensors", 0)
+    store.default_store().evict_all()
+
+
+@pytest.fixture
+def other_classifier(home: Path, tmp_path: Path) -> Iterator[str]:
+    """Install a classifier that makes a pair with :func:`tiny_classifier`; return its name."""
+    from napari_cvsuite.models import store
+
+    yield _install_classifier(tmp_path / "tiny-pair-r.safetensors", 1)
+    store.default_store().evict_all()

@@ -21,7 +21,7 @@ from napari_cvsuite.models.cnn import (
 from napari_cvsuite.models.cnn_weights import build_cnn, infer_network
 from napari_cvsuite.models.googlenet import GoogLeNet
 from napari_cvsuite.models.store import build_model
-from napari_cvsuite.models.weights import WeightsError, import_file, read_state_dict
+from napari_cvsuite.models.weights import WeightsError, fetch, import_file, read_state_dict
 
 rule = load_rule("robust_cnn")
 SMALL = [name for name in NETWORKS if name.endswith("-small")]
@@ -131,6 +131,31 @@ def test_a_robust_file_is_imported_and_lent(tmp_path: Path) -> None:
     assert card.options["network"] == "resnet-small" and card.options["clamp"] is True
     x = torch.rand(1, 3, 32, 32)
     assert torch.allclose(build_model(Catalogue().get(card.name), "plain")(x), made(x))
+
+
+def test_a_known_file_without_a_published_hash_is_imported_not_fetched(tmp_path: Path) -> None:
+    name = "resnet50_l2_eps3"
+    card = Catalogue().get(name)
+    assert card.training == {"adversarial": "l2", "eps": 3.0} and len(card.classes) == 1000
+    with pytest.raises(WeightsError, match=r"No hash of .*ckpt.*huggingface.*models import"):
+        fetch(card)
+    inner = {f"module.model.{k}": v for k, v in build("resnet50", 1000).state_dict().items()}
+    norm = {
+        "module.normalizer.new_mean": torch.full((3, 1, 1), 0.5),
+        "module.normalizer.new_std": torch.full((3, 1, 1), 0.25),
+    }
+    path = tmp_path / f"{name}.ckpt"
+    torch.save({"model": {**norm, **inner}, "epoch": 1}, path)
+    imported = import_file(path)
+    assert imported.name == name and len(imported.weights.sha256) == 64
+    known = Catalogue().get(name)
+    assert known == imported and known.training == card.training
+    network = build_model(known, "plain")
+    assert network.normalize.mean.tolist() == [0.5, 0.5, 0.5]  # type: ignore[union-attr]
+    # Another file of that name is not taken for it.
+    path.write_bytes(path.read_bytes() + b" ")
+    with pytest.raises(WeightsError, match=f"different model called '{name}'"):
+        import_file(path)
 
 
 def test_a_card_with_other_classes_is_refused(tmp_path: Path) -> None:

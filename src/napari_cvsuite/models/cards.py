@@ -72,7 +72,8 @@ class WeightFile:
     filename : str
         Bare file name, the same in every source.
     sha256 : str
-        Hexadecimal digest of the file, or its first 8 digits or more where no more is published.
+        Hexadecimal digest of the file, or its first 8 digits or more where no more is published;
+        empty where none is: then it is not fetched, and an import fills it in.
     size : int
         Bytes; 0 where it is not known.
     sources : tuple of str
@@ -89,7 +90,7 @@ class WeightFile:
 
     def __post_init__(self) -> None:
         _safe_name("weights.filename", self.filename)
-        if not isinstance(self.sha256, str) or not _SHA256.fullmatch(self.sha256):
+        if not isinstance(self.sha256, str) or not _SHA256.fullmatch(self.sha256 or "0" * 8):
             raise CardError(
                 "weights.sha256 must be 64 lowercase hex digits, or the first 8 of them or more, "
                 f"got {self.sha256!r}"
@@ -104,7 +105,7 @@ class WeightFile:
 
     def has_hash(self, digest: str) -> bool:
         """Return whether a file with this full `digest` is the one."""
-        return digest.startswith(self.sha256)
+        return bool(self.sha256) and digest.startswith(self.sha256)
 
     def is_same(self, other: WeightFile) -> bool:
         """Return whether the hashes agree as far as both are known."""

@@ -54,7 +54,7 @@ class Catalogue:
 
     Cards that cannot be read are left out, and named in :attr:`problems`: one bad file must not
     hide the other models. A model of the package wins over a user's of the same name, so that a
-    name in a paper or a macro keeps its meaning.
+    name in a paper or a macro keeps its meaning; but one without a hash gives way to the user's.
     """
 
     def __init__(self) -> None:
@@ -76,7 +76,11 @@ class Catalogue:
                 except (OSError, ValueError) as error:
                     problems.append(f"{path}: {error}")
                     continue
-                if cards.setdefault(card.name, card) != card:
+                taken = cards.get(card.name)
+                # A row without a hash waits for the file that the user brings.
+                if taken is None or not taken.weights.sha256:
+                    cards[card.name] = card
+                elif taken != card:
                     problems.append(f"{path}: the name {card.name!r} is taken by another model")
         self._cards, self.problems = cards, problems
 

@@ -35,6 +35,12 @@ def download(card: ModelCard, problems: list[str], accepted: bool) -> Path:
         The licence is not accepted, or no address delivers; the message names the file, the
         folder it belongs in and its hash.
     """
+    if not card.weights.sha256:
+        raise WeightsError(
+            f"No hash of {card.weights.filename} is published, so it is not fetched. Download it "
+            f"yourself from {' or '.join(card.weights.sources)}, then run: napari-cvsuite models "
+            f"import {card.weights.filename}"
+        )
     if accepted:
         licences.accept(card)
     if not licences.is_accepted(card):

@@ -124,7 +124,8 @@ def _local(card: ModelCard) -> tuple[Path | None, list[str]]:
 def require_free(card: ModelCard) -> None:
     """Refuse to shadow another model by name, or to overwrite another model's file."""
     for other in Catalogue():
-        if other.weights.is_same(card.weights):
+        waits = not other.weights.sha256 and other.name == card.name
+        if waits or other.weights.is_same(card.weights):
             continue
         if other.name == card.name:
             raise WeightsError(f"A different model called {card.name!r} exists; use another name.")
@@ -137,9 +138,9 @@ def require_free(card: ModelCard) -> None:
 def write_card(card: ModelCard) -> None:
     """Write `card` into the user folder, complete or not at all.
 
-    Not for a model of the package, whose own card is the one that counts.
+    Not for a model of the package, whose own card is the one that counts if it has a hash.
     """
-    if any(card.name == own.name for own in Catalogue().packaged()):
+    if any(card.name == own.name and own.weights.sha256 for own in Catalogue().packaged()):
         return
     with into(user_folder() / f"{card.name}.json") as temporary:
         temporary.write_text(card.to_json(), encoding="utf-8")

@@ -144,9 +144,16 @@ def import_file(
 
 
 def _known(source: Path) -> ModelCard | None:
-    """Return the card of the package for this very file, whatever its name."""
-    digest = sha256(source)
-    return next((c for c in Catalogue().packaged() if c.weights.has_hash(digest)), None)
+    """Return the card of the package for this very file, whatever its name.
+
+    Of files whose hash nobody has published the name must do, and the hash is remembered.
+    """
+    digest, packaged = sha256(source), Catalogue().packaged()
+    for card in packaged:
+        if not card.weights.sha256 and card.weights.filename == source.name:
+            size = source.stat().st_size
+            return replace(card, weights=replace(card.weights, sha256=digest, size=size))
+    return next((c for c in packaged if c.weights.has_hash(digest)), None)
 
 
 def _of_run(folder: Path) -> Path:

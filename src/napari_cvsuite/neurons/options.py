@@ -411,4 +411,89 @@ def channel_list(text: str) -> tuple[int, ...]:
     return tuple(dict.fromkeys(numbers))
 
 
-JOBS: dict[str, JobSpec] = {}
+def _job(name: str, run: str, options: str, title: str, help: str, batch: bool = False) -> JobSpec:
+    return JobSpec(
+        name=f"neurons.{name}",
+        run=f"napari_cvsuite.neurons.{run}",
+        options=f"napari_cvsuite.neurons.options:{options}",
+        title=title,
+        help=help,
+        job_class="batch" if batch else "interactive",
+    )
+
+
+JOBS = {
+    "predict": _job(
+        "predict",
+        "explain:predict",
+        "NeuronOptions",
+        "Classify",
+        "Name the likeliest classes of an image.",
+    ),
+    "saliency": _job(
+        "saliency",
+        "explain:run",
+        "SaliencyOptions",
+        "Saliency",
+        "Map which pixels a class or a neuron depends on.",
+    ),
+    "channels": _job(
+        "channels",
+        "browse:run",
+        "ActivationOptions",
+        "Channels",
+        "Show what the channels of a layer give for an image.",
+    ),
+    "attack": _job(
+        "attack",
+        "mislead:run",
+        "AttackOptions",
+        "Attack",
+        "Search a small change that misleads the classifier.",
+    ),
+    "ablate": _job(
+        "ablate",
+        "silence:run",
+        "AblateOptions",
+        "Ablate",
+        "Silence channels and see what the prediction becomes.",
+    ),
+    "simplicity": _job(
+        "simplicity",
+        "simplicity:run",
+        "SmoothnessOptions",
+        "Simplicity",
+        "Measure how smooth a classifier is, and what noise does.",
+    ),
+    "maximise": _job(
+        "maximise",
+        "dream:run",
+        "MaximiseOptions",
+        "Maximise",
+        "Search the image that a channel likes most.",
+    ),
+    "dissect": _job(
+        "dissect",
+        "dissecting:run",
+        "DissectOptions",
+        "Dissect",
+        "Find which channels of a layer detect your labels.",
+        batch=True,
+    ),
+    "bias": _job(
+        "bias",
+        "bias:conflict",
+        "BiasOptions",
+        "Shape or texture",
+        "Count decisions for shape and for texture.",
+        batch=True,
+    ),
+    "controls": _job(
+        "controls",
+        "bias:controls",
+        "BiasOptions",
+        "Controls",
+        "Measure accuracy on distorted copies of images.",
+        batch=True,
+    ),
+}
