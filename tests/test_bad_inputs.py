@@ -28,6 +28,8 @@ from napari_cvsuite.jobs import Context
 from napari_cvsuite.models.catalog import Catalogue, user_folder
 from napari_cvsuite.models.store import default_store
 from napari_cvsuite.models.weights import write_card
+from napari_cvsuite.neurons.explain import run as explain
+from napari_cvsuite.neurons.options import SaliencyOptions
 from napari_cvsuite.quality.files import score_files
 from napari_cvsuite.quality.map import run as quality_map
 from napari_cvsuite.quality.options import MapOptions, ScoreOptions
@@ -158,6 +160,13 @@ def _score_files(world: World) -> None:
     assert (world.out / "a.quality.tif").is_file()
 
 
+def _explain(world: World) -> None:
+    image = Image.from_array(world.array, axes=world.axes)
+    found = explain(image, SaliencyOptions(model=world.model), Context())
+    assert found.values.shape == (32, 32) and np.isfinite(found.values).all()
+    assert found.provenance["window"] and len(found.likely) == 3
+
+
 def _train_quality(world: World) -> None:
     options = QualityTrainOptions(series=20, size=176, width=8, heads=2, gate=2, epochs=1)
     result = train_quality(
@@ -178,6 +187,7 @@ QUALITY: dict[str, Callable[[World], None]] = {
     "score files": _score_files,
     "train quality": _train_quality,
 }
+NEURONS: dict[str, Callable[[World], None]] = {"explain": _explain}
 FROM_DISK = ("files", "train", "evaluate")
 ON_PAIRS = ("train", "evaluate")
 WITH_MODEL = ("predict", "files", "evaluate", "train")
@@ -406,6 +416,17 @@ def _quality_cells() -> Iterator[tuple[Case, str, Expected]]:
         yield images[name], "train quality", expected
 
 
+def _neuron_cells() -> Iterator[tuple[Case, str, Expected]]:
+    """Yield the same cases for a look into a classifier, which takes any size."""
+    own: dict[str, Expected] = {
+        "other architecture": ("WeightsError", "whole classifier"),
+        "unknown model": ("UnknownModelError", "tiny-pair-s"),
+    }
+    for case in (*ARRAYS, *SURROUNDINGS):
+        if "predict" in case.expected:
+            yield case, "explain", own.get(case.name, case.expected["predict"])
+
+
 # Training takes seconds; the other jobs read these types by the same code.
 SLOW = {(f"dtype {kind}", "train") for kind in DTYPES if kind not in ("?", "i8", "u2", "f2")}
 
@@ -415,7 +436,7 @@ def _cells() -> Iterator[Any]:
         for job, expected in case.expected.items():
             marks = [pytest.mark.slow] if (case.name, job) in SLOW else []
             yield pytest.param(case, job, expected, id=f"{case.name}-{job}", marks=marks)
-    for case, job, expected in _quality_cells():
+    for case, job, expected in (*_quality_cells(), *_neuron_cells()):
         yield pytest.param(case, job, expected, id=f"{case.name}-{job}")
 
 
@@ -429,16 +450,17 @@ def test_matrix(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    model = request.getfixturevalue("tiny_quality_model" if job in QUALITY else "tiny_model")
+    kind_of = "quality_model" if job in QUALITY else "classifier" if job in NEURONS else "model"
+    model = request.getfixturevalue(f"tiny_{kind_of}")
     world = World(tmp_path, model, out=tmp_path / "out")
     before_writing = case in ARRAYS or "mask" in case.name
     if before_writing:
         case.spoil(world, monkeypatch)
-    if job not in ("predict", "score", "map"):
+    if job not in ("predict", "score", "map", "explain"):
         world.write()
     if not before_writing:
         case.spoil(world, monkeypatch)
-    jobs = JOBS | QUALITY
+    jobs = JOBS | QUALITY | NEURONS
     if expected == OK:
         jobs[job](world)
         return

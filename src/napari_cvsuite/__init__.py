@@ -10,11 +10,21 @@ from napari_cvsuite.version import __version__
 if TYPE_CHECKING:
     from napari_cvsuite.images import Image
     from napari_cvsuite.jobs import Context
+    from napari_cvsuite.neurons.explain import Explained, Predicted
+    from napari_cvsuite.neurons.mislead import Misled
     from napari_cvsuite.quality.map import QualityMap
     from napari_cvsuite.quality.score import ScoreResult
     from napari_cvsuite.segmentation.predict import SegmentResult
 
-__all__ = ["__version__", "quality_map", "score_quality", "segment"]
+__all__ = [
+    "__version__",
+    "attack",
+    "classify",
+    "quality_map",
+    "saliency",
+    "score_quality",
+    "segment",
+]
 
 T = TypeVar("T")
 
@@ -110,6 +120,86 @@ def quality_map(
     wrapped, chosen = _wrapped(image), MapOptions(**options)
     other = None if reference is None else _wrapped(reference)
     return _compute(lambda context: run(wrapped, chosen, context, other), device, "map quality")
+
+
+def classify(image: Any, *, device: str = "auto", **options: Any) -> Predicted:
+    """Name the likeliest classes of what a classifier sees of an image.
+
+    Parameters
+    ----------
+    image : array or Image
+        2D to 4D, any real type; one plane is seen.
+    device : str
+        ``"auto"``, ``"cpu"``, ``"cuda:0"``, ``"mps"``.
+    **options
+        Fields of :class:`napari_cvsuite.neurons.options.NeuronOptions`.
+
+    Returns
+    -------
+    Predicted
+
+    Raises
+    ------
+    ImageError, OptionError, UnknownModelError, CardError, WeightsError, DeviceError
+        Each message says what to do.
+    """
+    from napari_cvsuite.neurons.explain import predict
+    from napari_cvsuite.neurons.options import NeuronOptions
+
+    wrapped, chosen = _wrapped(image), NeuronOptions(**options)
+    return _compute(lambda context: predict(wrapped, chosen, context), device, "classify")
+
+
+def saliency(image: Any, *, device: str = "auto", **options: Any) -> Explained:
+    """Map which pixels a class or a neuron of a classifier depends on.
+
+    Parameters
+    ----------
+    image, device
+        See :func:`classify`.
+    **options
+        Fields of :class:`napari_cvsuite.neurons.options.SaliencyOptions`.
+
+    Returns
+    -------
+    Explained
+
+    Raises
+    ------
+    ImageError, OptionError, UnknownModelError, CardError, WeightsError, DeviceError
+        Each message says what to do.
+    """
+    from napari_cvsuite.neurons.explain import run
+    from napari_cvsuite.neurons.options import SaliencyOptions
+
+    wrapped, chosen = _wrapped(image), SaliencyOptions(**options)
+    return _compute(lambda context: run(wrapped, chosen, context), device, "saliency")
+
+
+def attack(image: Any, *, device: str = "auto", **options: Any) -> Misled:
+    """Search a small change of an image that misleads a classifier.
+
+    Parameters
+    ----------
+    image, device
+        See :func:`classify`.
+    **options
+        Fields of :class:`napari_cvsuite.neurons.options.AttackOptions`.
+
+    Returns
+    -------
+    Misled
+
+    Raises
+    ------
+    ImageError, OptionError, UnknownModelError, CardError, WeightsError, DeviceError
+        Each message says what to do.
+    """
+    from napari_cvsuite.neurons.mislead import run
+    from napari_cvsuite.neurons.options import AttackOptions
+
+    wrapped, chosen = _wrapped(image), AttackOptions(**options)
+    return _compute(lambda context: run(wrapped, chosen, context), device, "attack")
 
 
 def _wrapped(image: Any) -> Image:

@@ -14,6 +14,7 @@ from PIL import Image as Picture
 from skimage.io import imread
 from typer.testing import CliRunner
 
+import napari_cvsuite
 from napari_cvsuite.cli import app
 from napari_cvsuite.images import Image
 from napari_cvsuite.jobs import Context
@@ -47,6 +48,11 @@ def test_saliency_is_the_same_at_both_doors(
     image = Image.from_array(imread(picture))
     found = run(image, SaliencyOptions(model=tiny_classifier), Context())
     assert np.array_equal(tifffile.imread(out / "cell.saliency.tif"), found.values)
+    again = napari_cvsuite.saliency(imread(picture), model=tiny_classifier)
+    assert np.array_equal(again.values, found.values)
+    likely = napari_cvsuite.classify(imread(picture), model=tiny_classifier).likely
+    assert likely == again.likely
+    assert napari_cvsuite.attack(imread(picture), model=tiny_classifier, steps=1).eps > 0
     assert facts["target"] == found.target and facts["grid"]["step"] == list(found.grid.step)
     assert imread(out / "cell.saliency.png").shape == (32, 32, 3)
     written = json.loads((out / "cell.saliency.json").read_text())

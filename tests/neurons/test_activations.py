@@ -98,7 +98,8 @@ class Functional(nn.Module):
 def test_layers_worth_showing() -> None:
     assert conv_layers(rule.torch_tiny("tiny_s")) == ["relu1", "relu2"]
     # The classifier's ReLUs give no maps.
-    assert conv_layers(cnn.build("alexnet", 5)) == cnn.default_layers(cnn.build("alexnet", 5))
+    alexnet = cnn.build("alexnet-small", 5)
+    assert conv_layers(alexnet) == cnn.default_layers(alexnet)
     # The ReLU of a residual block runs several times; its last output is the block's.
     names = conv_layers(cnn.build("resnet18", 5))
     assert names == ["relu", *(f"layer{i}.{j}" for i in range(1, 5) for j in range(2))]

@@ -179,7 +179,7 @@ def test_p_is_uniform_where_units_and_labels_are_unrelated() -> None:
     rng = np.random.default_rng(4)
     found = []
     # Many small data sets, of which each gives one p: units of one data set share its images.
-    for seed in range(150):
+    for seed in range(100):
         items = [
             (torch.rand(3, 48, 48), [(rng.random((48, 48)) < 0.3).astype(int)]) for _ in range(4)
         ]

@@ -53,8 +53,17 @@ def test_rows_and_columns_and_dilation_are_apart() -> None:
 
 def test_the_field_of_alexnet_and_of_a_residual_network() -> None:
     # 11 + 4 (3 - 1) = 19, + 8 (5 - 1) = 51, and so on up to 195 at stride 32 after pooling.
-    alexnet = cnn.build("alexnet", 5)
-    found = receptive_field(alexnet, "features.12")
+    alexnet = nn.Sequential(
+        nn.Conv2d(3, 2, 11, 4, 2),
+        nn.MaxPool2d(3, 2),
+        nn.Conv2d(2, 2, 5, 1, 2),
+        nn.MaxPool2d(3, 2),
+        nn.Conv2d(2, 2, 3, 1, 1),
+        nn.Conv2d(2, 2, 3, 1, 1),
+        nn.Conv2d(2, 2, 3, 1, 1),
+        nn.MaxPool2d(3, 2),
+    )
+    found = receptive_field(alexnet, "7")
     assert (found.size, found.stride) == ((195, 195), (32, 32))
     # 3, then per stage 3 x 3 twice, of which the first has the stage's stride.
     small = cnn.build("resnet-small", 5)

@@ -41,6 +41,7 @@ def test_counts_are_those_of_the_masks(monkeypatch: pytest.MonkeyPatch) -> None:
     shifts = Shifts(np.array([1, 0, 0]), 6, seed=3)
     # Blocks of two units and of few shifts.
     monkeypatch.setattr(module, "VALUES", 2 * side * side)
+    monkeypatch.setattr(module, "SHIFTED", 4 * side * side)
     with Spool() as spool:
         for one, marked in zip(maps, labels, strict=True):
             spool.append(one, list(marked))
@@ -64,6 +65,28 @@ def test_counts_are_those_of_the_masks(monkeypatch: pytest.MonkeyPatch) -> None:
             for row, move in enumerate(drawn):
                 want[row] += (mask & np.roll(plane, tuple(move), (0, 1))).sum(axis=(1, 2))
         assert np.array_equal(found.shifted[..., index], want)
+
+
+def test_a_coarse_count_takes_some_rows_and_columns() -> None:
+    rng = np.random.default_rng(6)
+    maps = rng.standard_normal((3, 4, 5, 7)).astype(np.float32)
+    labels = rng.integers(0, 3, (3, 21, 30))
+    thresholds = np.quantile(maps, [0.7], axis=(0, 2, 3))
+    concepts = [Concept(1, "a", 0), Concept(2, "b", 0)]
+    with Spool() as spool:
+        for one, marked in zip(maps, labels, strict=True):
+            spool.append(one, [marked])
+        found = count_overlap(spool, range(3), concepts, thresholds, Context(), side=7)
+    # 21 // 7 = 3: the middle of every 3 x 3 pixels.
+    large = upsample(torch.from_numpy(maps).flatten(0, 1), (21, 30)).reshape(3, 4, 21, 30)
+    on = (large.numpy() > thresholds[0][None, :, None, None])[:, :, 1::3, 1::3]
+    kept = labels[:, 1::3, 1::3]
+    assert found.pixels == 3 * 7 * 10
+    assert np.array_equal(found.active[0], on.sum(axis=(0, 2, 3)))
+    for index, value in enumerate((1, 2)):
+        assert found.area[index] == (kept == value).sum()
+        both = (on & (kept == value)[:, None]).sum(axis=(0, 2, 3))
+        assert np.array_equal(found.both[0, :, index], both)
 
 
 def test_a_threshold_between_two_floats_keeps_the_larger() -> None:

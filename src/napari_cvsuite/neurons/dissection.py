@@ -28,6 +28,8 @@ Q = 0.005
 """Share of positions above the threshold in the paper."""
 GRID = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2)
 """Shares among which the best one is chosen for a user's own labels."""
+COARSE = 64
+"""Rows and columns of pixels on which q is chosen; IoU itself is measured on all."""
 MOST_CONCEPTS, MOST_TESTED = 2000, 100
 """Concepts that fit in memory without and with shifts: 200 x units x concepts counts."""
 
@@ -144,10 +146,11 @@ def dissect_labels(
 
     IoU cannot exceed min(p, a) / max(p, a) for a share p of active and a of labelled pixels, so no
     q suits all concepts. The labelled images are split at random in halves. On the first, each
-    concept gets the q at which its best unit has the largest IoU, and thresholds are taken; IoU is
-    that on the second half. There the label maps are also shifted circularly at random, each image
-    on its own; p is the share of shifts, and of the true place, at which the unit reaches its IoU,
-    and the family-wise p that at which any unit of the layer does. Definition of this project.
+    concept gets the q at which its best unit has the largest IoU (on about 64 rows and columns of
+    pixels), and thresholds are taken; IoU is that on the second half. There the label maps are
+    also shifted circularly at random, each image on its own; p is the share of shifts, and of the
+    true place, at which the unit reaches its IoU, and the family-wise p that at which any unit of
+    the layer does. Definition of this project.
 
     Parameters
     ----------
@@ -181,7 +184,7 @@ def dissect_labels(
         thresholds = channel_quantiles(
             lambda: _checked(spool.chunks(first), part), [1 - q for q in grid]
         )
-        tried = count_overlap(spool, first, concepts, thresholds, part, device=device)
+        tried = count_overlap(spool, first, concepts, thresholds, part, side=COARSE, device=device)
         reached = iou(tried.both, tried.active[..., None], tried.area).max(axis=1)
         used, level = np.unique(reached.argmax(axis=0), return_inverse=True)
         overlap = count_overlap(
@@ -191,7 +194,7 @@ def dissect_labels(
             thresholds[used],
             context.part(2, 3, layer),
             Shifts(level, shifts, seed) if shifts else None,
-            device,
+            device=device,
         )
         chosen = np.array(grid)[used]
         named = group_names(pixels, groups)
@@ -242,8 +245,8 @@ def _warn_about_halves(
     for one, before, after in zip(concepts, first.area, second.area, strict=True):
         if not before or not after:
             context.warn(
-                f"{one.name!r} is labelled in one half of the images only, so its IoU says "
-                "nothing; label it in more images"
+                f"{one.name!r} has no or too few pixels in one half of the images, so its IoU "
+                "says nothing; label it in more images"
             )
 
 

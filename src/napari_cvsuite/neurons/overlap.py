@@ -18,8 +18,10 @@ from napari_cvsuite.neurons.spool import Spool
 
 __all__ = ["Concept", "Overlap", "Shifts", "count_overlap", "iou", "upsample"]
 
-VALUES = 4 * 2**20
-"""Values of one block of up-sampled maps, or of shifted labels."""
+VALUES = 2**19
+"""Values of one block of up-sampled maps: few enough for a processor's cache."""
+SHIFTED = 2**24
+"""Values of one block of shifted labels, whose products are faster the larger they are."""
 
 Counts = NDArray[np.int64]
 
@@ -100,6 +102,7 @@ def count_overlap(
     thresholds: NDArray[np.float64],
     context: Context,
     shifts: Shifts | None = None,
+    side: int = 0,
     device: torch.device | str = "cpu",
 ) -> Overlap:
     """Count over the images that have a label; those without any are left out.
@@ -115,9 +118,12 @@ def count_overlap(
     context : Context
     shifts : Shifts, optional
         Also count with shifted labels.
+    side : int
+        Count on every n-th row and column only, n such that the shorter side of the labels keeps
+        this many or a few more; 0 for all.
     device : torch.device or str
     """
-    counter = _Counter(concepts, thresholds, shifts, device)
+    counter = _Counter(concepts, thresholds, shifts, side, device, context)
     for done, number in enumerate(numbers):
         context.progress(done, len(numbers), "comparing units with concepts")
         labels = spool.labels(number)
@@ -134,12 +140,15 @@ class _Counter:
         concepts: Sequence[Concept],
         thresholds: NDArray[np.float64],
         shifts: Shifts | None,
+        side: int,
         device: torch.device | str,
+        context: Context,
     ) -> None:
         self.values = np.array([one.value for one in concepts])
         self.group = np.array([one.group for one in concepts])
-        self.thresholds, self.shifts, self.device = thresholds, shifts, device
+        self.thresholds, self.shifts, self.side, self.device = thresholds, shifts, side, device
         levels, units, named = *thresholds.shape, len(concepts)
+        self.context = context
         self.pixels = 0
         self.area = np.zeros(named, np.int64)
         self.active = np.zeros((levels, units), np.int64)
@@ -156,6 +165,8 @@ class _Counter:
     def add(self, number: int, activations: NDArray[Any], labels: NDArray[Any]) -> None:
         """Add an image."""
         size = (labels.shape[1], labels.shape[2])
+        step = max(1, min(size) // self.side) if self.side else 1
+        labels = labels[:, step // 2 :: step, step // 2 :: step]
         maps = torch.from_numpy(activations).to(self.device)
         lowest = torch.from_numpy(_rounded_down(self.thresholds, activations.dtype)).to(self.device)
         seen = [np.unique(one) for one in labels]
@@ -163,16 +174,16 @@ class _Counter:
         present = np.array([i for i, (value, group) in pairs if value in seen[group]], np.int64)
         planes = labels[self.group[present]] == self.values[present, None, None]
         columns = self._columns(
-            np.concatenate([np.ones((1, *size), bool), labels > 0, planes]), maps.dtype
+            np.concatenate([np.ones((1, *labels.shape[1:]), bool), labels > 0, planes]), maps.dtype
         )
-        for level, units, on in _active(maps, lowest, size):
+        for level, units, on in _active(maps, lowest, size, step, VALUES):
             counts = (on @ columns).cpu().numpy().astype(np.int64)
             touched = counts[:, 1 : 1 + len(labels)] > 0
             self.active[level, units] += counts[:, 0]
             self.active_near[level, units] += counts[:, :1] * touched[:, self.group]
             self.both[level, units[:, None], present] += counts[:, 1 + len(labels) :]
         self.area[present] += planes.sum(axis=(1, 2))
-        self.pixels += size[0] * size[1]
+        self.pixels += labels[0].size
         if self.shifts is not None:
             self._add_shifted(self.shifts, number, maps, lowest, planes, present)
 
@@ -198,20 +209,22 @@ class _Counter:
         for level in np.unique(shifts.level[present]):
             inside = shifts.level[present] == level
             here, same_level = present[inside], planes[inside]
-            step = max(1, 4 * VALUES // same_level.size)
-            for start in range(0, len(drawn), step):
-                block = drawn[start : start + step]
+            most = max(1, SHIFTED // same_level.size)
+            for start in range(0, len(drawn), most):
+                block = drawn[start : start + most]
                 rolled = [np.roll(same_level, tuple(one), axis=(1, 2)) for one in block]
                 columns = self._columns(np.concatenate(rolled), maps.dtype)
                 where = np.arange(start, start + len(block))[:, None, None]
-                for _, units, on in _active(maps, lowest[level : level + 1], size):
+                row = lowest[level : level + 1]
+                for _, units, on in _active(maps, row, size, 1, 8 * VALUES):
+                    self.context.check()
                     counts = (on @ columns).cpu().numpy().astype(np.int64)
                     counts = counts.reshape(len(units), len(block), len(here)).swapaxes(0, 1)
                     self.shifted[where, units[:, None], here] += counts
 
 
 def _active(
-    maps: Tensor, thresholds: Tensor, size: tuple[int, int]
+    maps: Tensor, thresholds: Tensor, size: tuple[int, int], step: int, values: int
 ) -> Iterator[tuple[int, NDArray[np.int64], Tensor]]:
     """Yield, in blocks, a level, units, and where they are active as 0 or 1, one row a unit.
 
@@ -220,17 +233,19 @@ def _active(
     """
     peaks = maps.amax(dim=(1, 2))
     able = (peaks > thresholds.amin(dim=0)).nonzero()[:, 0]
-    for units in torch.split(able, max(1, VALUES // (size[0] * size[1]))):
-        large = upsample(maps[units], size).flatten(1)
+    for units in torch.split(able, max(1, values * step**2 // (size[0] * size[1]))):
+        large = upsample(maps[units], size, step).flatten(1)
         for level, row in enumerate(thresholds):
             live = peaks[units] > row[units]
             if bool(live.any()):
                 chosen = units[live]
-                on = (large if bool(live.all()) else large[live]) > row[chosen, None]
-                yield level, chosen.cpu().numpy(), on.to(maps.dtype)
+                shown = large if bool(live.all()) else large[live]
+                # Written as numbers at once, which a product needs, instead of as booleans.
+                on = torch.gt(shown, row[chosen, None], out=torch.empty_like(shown))
+                yield level, chosen.cpu().numpy(), on
 
 
-def upsample(maps: Tensor, size: tuple[int, int]) -> Tensor:
+def upsample(maps: Tensor, size: tuple[int, int], step: int = 1) -> Tensor:
     """Enlarge maps bilinearly with half-pixel centres, ``align_corners=False``.
 
     By two products with the matrices of the interpolation along rows and columns, several times
@@ -240,13 +255,17 @@ def upsample(maps: Tensor, size: tuple[int, int]) -> Tensor:
     ----------
     maps : Tensor of float, shape (n, h, w)
     size : tuple of two int
+        Height and width of the enlarged maps.
+    step : int
+        Return only every `step`-th row and column, from number ``step // 2`` on.
 
     Returns
     -------
-    Tensor, shape (n, *size)
+    Tensor, shape (n, *size) where `step` is 1
     """
     rows, columns = (
-        _weights(maps.shape[1 + axis], size[axis], maps.dtype, maps.device) for axis in (0, 1)
+        _weights(maps.shape[1 + axis], size[axis], maps.dtype, maps.device)[step // 2 :: step]
+        for axis in (0, 1)
     )
     return rows @ (maps @ columns.T)
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 __all__ = ["Spool", "SpoolError"]
 
-CHUNK = 32 * 2**20
+CHUNK = 8 * 2**20
 """Bytes of activations that are read at once."""
 
 
