@@ -75,6 +75,10 @@ def test_each_command_writes_what_it_says(
     _run("ablate", picture, *model, "--layer", "features.9", "--csv", table)
     with table.open() as handle:
         assert len(list(csv.DictReader(handle))) == 128
+    grid = tmp_path / "patches.png"
+    more = ("--layer", "features.1", "--picture", grid, "--csv", tmp_path / "p.csv", "--top", 2)
+    told = _run("patches", picture.parent, *model, *more).stdout
+    assert "features.1, 1 slices" in told and imread(grid).shape == (48 * 50, 50, 3)
     assert "first kernels" in _run("simplicity", picture, *model).stdout
     _run("maximise", "--out", tmp_path / "m.png", *model, "--steps", 2, "--channel", 3)
     assert imread(tmp_path / "m.png").shape == (32, 32, 3)

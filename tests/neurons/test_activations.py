@@ -13,7 +13,6 @@ from napari_cvsuite.models import cnn
 from napari_cvsuite.neurons.activations import (
     activations,
     conv_layers,
-    place,
     recording,
 )
 
@@ -108,12 +107,3 @@ def test_layers_worth_showing() -> None:
     with pytest.raises(ValueError, match="does not run on an image of 64 x 64 pixels; give one"):
         conv_layers(network)
     assert _hooks(network) == 0
-
-
-def test_maps_lie_centred_on_their_image() -> None:
-    found = place((7, 14), (224, 224))
-    assert found.scale == (32, 16) and found.translate == (15.5, 7.5)
-    # Corners meet: half a cell before the first centre is half a pixel before the first pixel.
-    assert found.translate[0] - found.scale[0] / 2 == -0.5
-    with pytest.raises(ValueError, match="cannot be placed"):
-        place((0, 3), (8, 8))

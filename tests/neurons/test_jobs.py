@@ -25,6 +25,7 @@ from napari_cvsuite.neurons import (
     dissecting,
     dream,
     explain,
+    favourites,
     mislead,
     options,
     silence,
@@ -223,6 +224,27 @@ def test_a_montage_shows_every_channel_once() -> None:
     assert browse.channel_of_montage((3, 8), maps.shape) is None
 
 
+def test_favourite_patches_lead_back_to_their_place(tiny_classifier: str, tmp_path: Path) -> None:
+    stack = np.full((3, 64, 64), 100, np.uint8)
+    rng = np.random.default_rng(0)
+    stack[1, 10:20, 40:50] = rng.integers(0, 255, (10, 10))
+    path = tmp_path / "flat.png"
+    Picture.fromarray(np.full((64, 64), 100, np.uint8)).save(path)
+    chosen = options.PatchOptions(model=tiny_classifier, layer="features.1", top=2)
+    found = favourites.run([path, Image.from_array(stack, name="stack")], chosen, Context())
+    assert found.n == 4 and len(found.rows) == 48 * 2 and found.pictures.shape[:2] == (48, 2)
+    # A kernel of 5 x 5 sees 10 x 10 pixels of a plane that is shrunk by two.
+    lively = [row for row in found.rows if row.rank == 1 and (row.image, row.slice) == ("stack", 1)]
+    assert len(lively) > 24 and all(row.item == 1 for row in lively)
+    inside = [5 <= row.top <= 20 and 30 <= row.left <= 50 for row in lively]
+    assert np.mean(inside) > 0.9 and {row.height for row in lively} <= {6.0, 8.0, 10.0}
+    first = found.rows[0]
+    assert favourites.run([path], replace(chosen, channel=3), Context()).rows[0].channel == 3
+    assert first.activation == max(r.activation for r in found.rows if r.channel == 0)
+    with pytest.raises(OptionError, match="48 channels"):
+        favourites.run([path], replace(chosen, channel=48), Context())
+
+
 def test_an_attack_stays_within_its_radius(tiny_classifier: str, picture: Image) -> None:
     for norm, eps in (("l2", 0.5), ("linf", 0.02)):
         chosen = options.AttackOptions(model=tiny_classifier, norm=norm, eps=eps, steps=5)
@@ -288,6 +310,11 @@ def test_dissection_of_own_labels(tiny_classifier: str, other_classifier: str, p
         # A channel that answers to brightness finds what is bright, beyond chance.
         best = max(rows, key=lambda row: row["iou"])
         assert best["iou"] > 2 * best["chance"] and best["p_family"] <= 1 / 21 + 1e-9
+    both = dissecting.Pair(pair.image, (pair.labels[0], Image.from_array(1 - labels)))
+    two = dissecting.run([both], chosen, Context(), groups=["bright", "dark"])
+    named = [(one.name, one.value, one.group) for one in two.units.concepts]
+    assert named == [("bright: label 1", 1, 0), ("dark: label 1", 1, 1)]
+    assert two.units.iou[:, 0] == pytest.approx(found.units.iou[:, 0])
     wrong = dissecting.Pair(Image.from_array(stack), (Image.from_array(labels[:, :30]),))
     with pytest.raises(ImageError, match="labels of the same size"):
         dissecting.run([wrong], chosen, Context())

@@ -19,6 +19,8 @@ from napari_cvsuite.neurons.options import (
     DissectOptions,
     MaximiseOptions,
     NeuronOptions,
+    PatchOptions,
+    ReportOptions,
     SaliencyOptions,
     SmoothnessOptions,
 )
@@ -123,6 +125,39 @@ def channels(
     paths = write_activated(found, _folder(out) / image.stem)
     best = ", ".join(map(str, found.strongest()[:10]))
     _tell(found, as_json, [f"{found.layer}: most active {best}", *map(str, paths)])
+
+
+@neurons_app.command("patches")
+@with_options(PatchOptions)
+def patches(
+    inputs: Annotated[list[Path], typer.Argument(help="Images, or folders of images.")],
+    options: PatchOptions,
+    picture: Annotated[
+        Path | None, typer.Option(help="PNG file to write: a row of patches for each channel.")
+    ] = None,
+    csv_file: Table = None,
+    device: Device = "auto",
+    as_json: AsJson = False,
+) -> None:
+    """Find the parts of images that excite the channels of a layer most."""
+    from napari_cvsuite.images import expand
+    from napari_cvsuite.neurons.favourites import run
+    from napari_cvsuite.neurons.files import patch_picture, write_picture, write_rows
+
+    paths = expand(inputs)
+    found = compute(
+        lambda context: run(paths, options, context), device, name="patches", quiet=as_json
+    )
+    if csv_file is not None:
+        write_rows(csv_file, found.table())
+    if picture is not None:
+        write_picture(picture, patch_picture(found.pictures))
+    lines = [
+        f"channel {row.channel}: {row.activation:.3g} in {row.image}, slice {row.slice}"
+        for row in found.rows
+        if row.rank == 1
+    ]
+    _tell(found, as_json, [f"{found.layer}, {found.n} slices", *lines])
 
 
 @neurons_app.command("attack")
@@ -323,3 +358,44 @@ def controls(
         for row in rows
     ]
     _tell(rows, as_json, lines)
+
+
+@neurons_app.command("report")
+@with_options(ReportOptions)
+def report(
+    options: ReportOptions,
+    images: Annotated[
+        Path | None,
+        typer.Option(help="Folder with a folder of images for each class; or of images."),
+    ] = None,
+    labels: Annotated[
+        str, typer.Option(help="FILE.csv:column of the labels, for a folder without classes.")
+    ] = "",
+    stimuli: Annotated[
+        Path | None, typer.Option(help="Folder of cue-conflict images named SHAPE1-TEXTURE1.png.")
+    ] = None,
+    masks: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder of label images in the folders and with the names of their images; or of "
+            "such folders, one a group such as colour, texture or object."
+        ),
+    ] = None,
+    names: Annotated[
+        Path | None, typer.Option(help='JSON file of label names, such as {"1": "nucleus"}.')
+    ] = None,
+    out: Annotated[Path, typer.Option(help="Folder for the results.")] = Path(),
+    device: Device = "auto",
+    as_json: AsJson = False,
+) -> None:
+    """Report what adversarial training changed in a pair: report.html and report.json."""
+    from napari_cvsuite.neurons.report import ReportInputs, run
+    from napari_cvsuite.neurons.report_html import write_report
+
+    inputs = ReportInputs(images, *table_column(labels), stimuli, masks, names)
+    found = compute(
+        lambda context: run(inputs, options, context), device, name="report", quiet=as_json
+    )
+    paths = write_report(found, _folder(out))
+    lines = [f"{one.verdict}: {one.text} {one.because}" for one in found.claims]
+    _tell(found, as_json, [*lines, *map(str, paths)])

@@ -5,7 +5,7 @@ from napari_cvsuite.images.cut import Cut, cut_along
 from napari_cvsuite.images.grid import Grid
 from napari_cvsuite.images.image import Image, ImageError
 from napari_cvsuite.images.normalise import Scaling, finite_range, minmax, to_three_channels
-from napari_cvsuite.images.readers import READERS, find_images, read
+from napari_cvsuite.images.readers import READERS, expand, find_images, read
 from napari_cvsuite.images.tiling import Tile, blend_rows, plan_tiles
 from napari_cvsuite.images.window import Window, window_of
 from napari_cvsuite.images.writers import (
@@ -28,6 +28,7 @@ __all__ = [
     "blend_rows",
     "channel_numbers",
     "cut_along",
+    "expand",
     "find_images",
     "finite_range",
     "minmax",

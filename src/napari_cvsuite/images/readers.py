@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ import numpy as np
 
 from napari_cvsuite.images.image import Image, ImageError
 
-__all__ = ["LAZY_BYTES", "READERS", "find_images", "read"]
+__all__ = ["LAZY_BYTES", "READERS", "expand", "find_images", "read"]
 
 LAZY_BYTES = 256 << 20
 """Compressed TIFFs with more bytes of pixels are decoded part by part, smaller ones at once."""
@@ -119,6 +119,23 @@ def find_images(folder: Path) -> list[Path]:
     found = sorted(path for path in folder.glob("*") if path.suffix.lower() in READERS)
     if not found:
         raise ImageError(f"{folder} holds no image ({', '.join(READERS)}); choose another folder")
+    return found
+
+
+def expand(paths: Sequence[Path]) -> list[Path]:
+    """Return the files meant: those given, and the images in folders that are given.
+
+    Raises
+    ------
+    ImageError
+        A folder holds no image.
+    """
+    found: list[Path] = []
+    for path in paths:
+        if not path.is_dir() or path.suffix.lower() in READERS:
+            found.append(path)
+            continue
+        found += find_images(path)
     return found
 
 

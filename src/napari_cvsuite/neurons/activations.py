@@ -5,19 +5,16 @@ from __future__ import annotations
 import difflib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 __all__ = [
-    "Placement",
     "activations",
     "check_maps",
     "conv_layers",
     "find_layer",
-    "place",
     "recording",
 ]
 
@@ -192,41 +189,3 @@ def conv_layers(network: nn.Module, image: Tensor | None = None) -> list[str]:
     blocks = {own for name, own in owners.items() if own and runs[own][-1] is runs[name][-1]}
     shown = [name for name in maps if name in once | blocks]
     return shown or [name for name in maps if isinstance(modules[name], nn.Conv2d)]
-
-
-@dataclass(frozen=True)
-class Placement:
-    """Where a small map lies on its image.
-
-    Parameters
-    ----------
-    scale : tuple of two float
-        Height and width of a cell in pixels.
-    translate : tuple of two float
-        Centre of the first cell, counted from the centre of the image's first pixel.
-    """
-
-    scale: tuple[float, float]
-    translate: tuple[float, float]
-
-
-def place(layer_shape: tuple[int, int], image_shape: tuple[int, int]) -> Placement:
-    """Return scale and translate with which a map covers its image.
-
-    A cell that is p pixels wide has its centre (p - 1) / 2 pixels behind that of its first pixel.
-    Definition of this project.
-
-    Parameters
-    ----------
-    layer_shape, image_shape : tuple of two int
-        Height and width.
-
-    Raises
-    ------
-    ValueError
-        A side is below one.
-    """
-    if min(*layer_shape, *image_shape) < 1:
-        raise ValueError(f"a map of {layer_shape} cannot be placed on an image of {image_shape}")
-    high, wide = (image_shape[a] / layer_shape[a] for a in (0, 1))
-    return Placement((high, wide), ((high - 1) / 2, (wide - 1) / 2))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +18,14 @@ from napari_cvsuite.models.planes import Planes
 from napari_cvsuite.neurons.dissection import dissect, dissect_labels
 from napari_cvsuite.neurons.labelled import LabelledImage
 from napari_cvsuite.neurons.options import DissectOptions
+from napari_cvsuite.neurons.overlap import Concept
 from napari_cvsuite.neurons.subject import Seen, Subject, layer_name, opened, see_plane
 from napari_cvsuite.neurons.units import Dissection
 
 __all__ = ["Dissected", "Pair", "label_names", "pairs_of_folders", "run"]
 
+APART = 1 << 32
+"""Distance of the numbers of equal labels in two label images of a pair."""
 LABEL_SIDE = 112
 """Least side of a label map, where the part that is seen has so many pixels."""
 
@@ -174,8 +177,18 @@ def run(
                 seed=options.seed,
                 cut=options.cut,
             )
+        found = replace(found, concepts=tuple(_named(one, found, names) for one in found.concepts))
         shown = layer.removeprefix("model.")
         return Dissected(found, shown, count.done, subject.provenance())
+
+
+def _named(concept: Concept, found: Dissection, names: Mapping[int, str] | None) -> Concept:
+    """Return a concept with the number that it has in its own label image, and its name."""
+    value = concept.value - concept.group * APART
+    name = (names or {}).get(value, f"label {value}")
+    if len(found.groups) > 1:
+        name = f"{found.groups[concept.group]}: {name}"
+    return Concept(value, name, concept.group)
 
 
 class _Counted:
@@ -200,7 +213,9 @@ def _items(pairs: Sequence[Pair], subject: Subject, context: Context) -> Iterato
         for number, index in enumerate(planes.indices()):
             seen = see_plane(planes, number, subject)
             maps = [_label_map(cut, index, seen, subject.size) for cut in cuts]
-            yield seen.tensor()[0], maps
+            # Label 1 of one layer is another concept than label 1 of the next.
+            apart = [np.where(one > 0, one + place * APART, 0) for place, one in enumerate(maps)]
+            yield seen.tensor()[0], apart
 
 
 def _matching(labels: Image, planes: Planes, subject: Subject) -> Image:

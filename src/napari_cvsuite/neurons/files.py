@@ -22,6 +22,7 @@ from napari_cvsuite.neurons.mislead import Misled
 
 __all__ = [
     "facts_of",
+    "patch_picture",
     "signed_picture",
     "write_activated",
     "write_explained",
@@ -91,6 +92,14 @@ def signed_picture(values: NDArray[Any], signed: bool = True) -> NDArray[np.floa
     shown = (values + 1) / 2 if signed else values
     colours: NDArray[np.float64] = colormaps[DIVERGING if signed else GROWING](shown)[..., :3]
     return colours
+
+
+def patch_picture(pictures: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Lay patches ``C x K x S x S x 3`` out in a row a channel, with white lines between."""
+    framed = np.pad(pictures, ((0, 0), (0, 0), (0, 2), (0, 2), (0, 0)), constant_values=1)
+    rows, columns, height, width, _ = framed.shape
+    laid = framed.transpose(0, 2, 1, 3, 4)
+    return np.ascontiguousarray(laid.reshape(rows * height, columns * width, 3))
 
 
 def write_explained(found: Explained, stem: Path) -> list[Path]:

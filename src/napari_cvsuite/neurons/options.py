@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Self
 
-from napari_cvsuite.jobs.options import Option, OptionError
+from napari_cvsuite.jobs.options import Option, OptionError, Options
 from napari_cvsuite.jobs.registry import JobSpec
 from napari_cvsuite.models.plane_options import PlaneOptions
 
@@ -20,6 +20,7 @@ __all__ = [
     "MaximiseOptions",
     "NeuronOptions",
     "PatchOptions",
+    "ReportOptions",
     "SaliencyOptions",
     "SmoothnessOptions",
     "channel_list",
@@ -215,6 +216,13 @@ class PatchOptions(LayerOptions):
     top: int = Option(
         9, label="Patches", help="Patches kept for each channel.", minimum=1, maximum=100
     )
+    channel: int = Option(
+        -1,
+        label="Channel",
+        help="Number of a channel, from 0; -1 takes all of them.",
+        minimum=-1,
+        maximum=100_000,
+    )
 
 
 @dataclass(frozen=True)
@@ -394,6 +402,55 @@ class BiasOptions(NeuronOptions):
     )
 
 
+@dataclass(frozen=True)
+class ReportOptions(Options):
+    """Options of the report on a pair of a standard and a robust classifier."""
+
+    pair: str = Option(
+        "cifar-resnet",
+        label="Pair",
+        help="Name of the pair: NAME-s is its standard model, NAME-r the robust one.",
+    )
+    limit: int = Option(
+        1000,
+        label="Images",
+        help="Images used at most, as many of each class as there are.",
+        minimum=2,
+        maximum=1_000_000,
+    )
+    layer: str = Option(
+        "",
+        label="Layer",
+        help="Layer that is dissected and of which channels are silenced; empty takes the last.",
+    )
+    sigma: float = Option(
+        0.1,
+        label="Noise",
+        help="Deviation of the noise that layers have to block, where white is 1.",
+        minimum=0.001,
+        maximum=1.0,
+    )
+    top: int = Option(
+        49,
+        label="Top images",
+        help="Images of each channel among which classes are counted; at most a quarter of all.",
+        minimum=2,
+        maximum=1000,
+        advanced=True,
+    )
+    batch: int = Option(
+        32, label="Batch", help="Images at a time.", minimum=1, maximum=4096, advanced=True
+    )
+    seed: int = Option(
+        0,
+        label="Seed",
+        help="Of the choice of images, the noise, the shifts and the intervals.",
+        minimum=0,
+        maximum=2**31 - 1,
+        advanced=True,
+    )
+
+
 def channel_list(text: str) -> tuple[int, ...]:
     """Read channel numbers such as ``3,7-9``.
 
@@ -443,6 +500,14 @@ JOBS = {
         "ActivationOptions",
         "Channels",
         "Show what the channels of a layer give for an image.",
+    ),
+    "patches": _job(
+        "patches",
+        "favourites:run",
+        "PatchOptions",
+        "Top patches",
+        "Find the parts of images that excite channels most.",
+        batch=True,
     ),
     "attack": _job(
         "attack",

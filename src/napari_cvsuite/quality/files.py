@@ -11,10 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from napari_cvsuite.images import (
-    READERS,
     Image,
     ImageError,
-    find_images,
+    expand,
     read,
     replacing,
     write_probability,
@@ -24,7 +23,7 @@ from napari_cvsuite.quality import map as quality_map
 from napari_cvsuite.quality.options import MapOptions
 from napari_cvsuite.quality.score import percentiles, run
 
-__all__ = ["COLUMNS", "expand", "score_files", "write_table"]
+__all__ = ["COLUMNS", "score_files", "write_table"]
 
 COLUMNS = (
     "path",
@@ -40,23 +39,6 @@ COLUMNS = (
     "clipped",
     "note",
 )
-
-
-def expand(paths: Sequence[Path]) -> list[Path]:
-    """Return the files meant: those given, and the images in folders that are given.
-
-    Raises
-    ------
-    ImageError
-        A folder holds no image.
-    """
-    found: list[Path] = []
-    for path in paths:
-        if not path.is_dir() or path.suffix.lower() in READERS:
-            found.append(path)
-            continue
-        found += find_images(path)
-    return found
 
 
 def score_files(
