@@ -30,8 +30,9 @@ from napari_cvsuite.quality.publish import calibrate, card_fields, temperature
 from napari_cvsuite.quality.series import KINDS, LENGTH, Bank, Plan, bank
 from napari_cvsuite.training.loop import LoopOptions, RunFolderError, TrainingTask, fit
 from napari_cvsuite.training.publish import MODEL, write_of_run
+from napari_cvsuite.training.result import TrainResult
 
-__all__ = ["TrainInputs", "TrainResult", "read_good", "run", "split"]
+__all__ = ["TrainInputs", "read_good", "run", "split"]
 
 UInt8 = NDArray[np.uint8]
 PER_VALIDATION_IMAGE = 2 * len(DISTORTIONS)
@@ -77,33 +78,6 @@ class TrainInputs:
                 f"got {', '.join(sorted(found))}"
             )
         return cls(Path(found["images"][0]), Path(found["out"][0]), validation)
-
-
-@dataclass(frozen=True)
-class TrainResult:
-    """Outcome of a run.
-
-    Parameters
-    ----------
-    folder : Path
-        Folder of the run.
-    best_score : float
-        Mean of the two rank correlations of the weights kept: with the level within a series, and
-        with the label over all crops; minus infinity without validation.
-    trained_on, validated_on : int
-        Numbers of images.
-    model : Path, optional
-        The weight file to use, with its card beside it.
-    resumed : int
-        Epochs that were on disk when the run started; 0 for a new one.
-    """
-
-    folder: Path
-    best_score: float
-    trained_on: int
-    validated_on: int
-    model: Path | None = None
-    resumed: int = 0
 
 
 class _Trainee(CFANet):
@@ -323,6 +297,9 @@ def _banks(
 
 def run(inputs: TrainInputs, options: TrainOptions, context: Context) -> TrainResult:
     """Make series, train and validate; see :func:`napari_cvsuite.training.loop.fit` for the files.
+
+    The score is the mean of two rank correlations: with the level within a series, and with the
+    label over all crops.
 
     Raises
     ------

@@ -36,8 +36,9 @@ from napari_cvsuite.segmentation.options import MIN_TILE, TrainOptions
 from napari_cvsuite.segmentation.plane import predict_classes
 from napari_cvsuite.training.loop import LoopOptions, TrainingTask, fit
 from napari_cvsuite.training.publish import MODEL, write_of_run
+from napari_cvsuite.training.result import TrainResult
 
-__all__ = ["TrainInputs", "TrainResult", "run"]
+__all__ = ["TrainInputs", "run"]
 
 Mask = NDArray[np.int64]
 _CLASS_KEY = re.compile(r"^mask_decoder\.(mask_tokens|MLP_s\d)\.")
@@ -95,32 +96,6 @@ class TrainInputs:
         paths = {role: Path(found[role][0]) for role in sorted(needed | {"groups"} & set(found))}
         column = {role: found[role][0] for role in ("group_column",) if role in found}
         return cls(**paths, **column, validation=validation)  # type: ignore[arg-type]
-
-
-@dataclass(frozen=True)
-class TrainResult:
-    """Outcome of a run.
-
-    Parameters
-    ----------
-    folder : Path
-        Folder of the run.
-    best_score : float
-        Validation Dice of the weights kept; minus infinity without validation.
-    trained_on, validated_on : int
-        Numbers of images.
-    model : Path, optional
-        The weight file to use, with its card beside it.
-    resumed : int
-        Epochs that were on disk when the run started; 0 for a new one.
-    """
-
-    folder: Path
-    best_score: float
-    trained_on: int
-    validated_on: int
-    model: Path | None = None
-    resumed: int = 0
 
 
 def _split(inputs: TrainInputs) -> tuple[list[Pair], list[Pair]]:
@@ -280,7 +255,7 @@ def run(inputs: TrainInputs, options: TrainOptions, context: Context) -> TrainRe
     """Train and validate; see :func:`napari_cvsuite.training.loop.fit` for the files written.
 
     ``model.safetensors`` and its card ``model.json`` are written beside them at every best
-    validation, so that the model can be imported.
+    validation, so that the model can be imported. The score is the validation Dice.
 
     Raises
     ------

@@ -32,8 +32,9 @@ from napari_cvsuite.training.labelled import (
 )
 from napari_cvsuite.training.loop import LoopOptions, TrainingTask, fit
 from napari_cvsuite.training.publish import MODEL, write_of_run
+from napari_cvsuite.training.result import TrainResult
 
-__all__ = ["TrainInputs", "TrainResult", "mislead", "run"]
+__all__ = ["TrainInputs", "mislead", "run"]
 
 ATTACK_STEPS = 10
 """Of the attack in validation; each of a quarter of the radius."""
@@ -85,33 +86,6 @@ class TrainInputs:
         table = Path(found["table"]) if "table" in found else None
         column = found.get("column", "label")
         return cls(Path(found["images"]), Path(found["out"]), table, column)
-
-
-@dataclass(frozen=True)
-class TrainResult:
-    """Outcome of a run.
-
-    Parameters
-    ----------
-    folder : Path
-        Folder of the run.
-    best_score : float
-        Mean recall of the classes on the images held out; of an adversarial training, its mean
-        with the same under attack. Minus infinity without such images.
-    trained_on, validated_on : int
-        Numbers of images.
-    model : Path, optional
-        The weight file to use, with its card beside it.
-    resumed : int
-        Epochs that were on disk when the run started; 0 for a new one.
-    """
-
-    folder: Path
-    best_score: float
-    trained_on: int
-    validated_on: int
-    model: Path | None = None
-    resumed: int = 0
 
 
 def mislead(
@@ -277,6 +251,9 @@ def _keep(
 
 def run(inputs: TrainInputs, options: ClassifierOptions, context: Context) -> TrainResult:
     """Read the images, train and validate; :func:`napari_cvsuite.training.loop.fit` has the files.
+
+    The score is the mean recall of the classes on the images held out; of an adversarial training,
+    its mean with the same under attack.
 
     Raises
     ------
