@@ -16,6 +16,7 @@ from PIL import Image as Picture
 from napari_cvsuite.images import Image, ImageError
 from napari_cvsuite.jobs import Cancelled, CancelToken, Context
 from napari_cvsuite.jobs.options import OptionError
+from napari_cvsuite.jobs.plain import plain
 from napari_cvsuite.jobs.request import InputReference, Request
 from napari_cvsuite.models.catalog import CardError, Catalogue
 from napari_cvsuite.models.store import default_store
@@ -31,7 +32,7 @@ from napari_cvsuite.neurons import (
     silence,
     simplicity,
 )
-from napari_cvsuite.neurons.files import facts_of, signed_picture
+from napari_cvsuite.neurons.files import signed_picture
 from napari_cvsuite.neurons.subject import opened, see, target_of
 from napari_cvsuite.training.labelled import Labelled
 
@@ -77,7 +78,7 @@ def test_every_method_gives_a_map_of_what_is_seen(
         assert found.values.min() >= 0
     assert found.grid.step == (200 / height, 200 / width)
     assert (found.gap is not None) == (method in ("integrated_gradients", "deeplift"))
-    json.dumps(facts_of(found), allow_nan=False)
+    json.dumps(plain(found), allow_nan=False)
     assert pickle.loads(pickle.dumps(found)).target == found.target
 
 

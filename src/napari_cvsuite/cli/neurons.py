@@ -50,9 +50,9 @@ def _folder(out: Path) -> Path:
 
 
 def _tell(result: Any, as_json: bool, lines: list[str]) -> None:
-    from napari_cvsuite.neurons.files import facts_of
+    from napari_cvsuite.jobs.plain import plain
 
-    typer.echo(json.dumps(facts_of(result)) if as_json else "\n".join(lines))
+    typer.echo(json.dumps(plain(result)) if as_json else "\n".join(lines))
 
 
 def _likely(found: Any) -> list[str]:

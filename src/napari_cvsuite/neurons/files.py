@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
-import math
 from collections.abc import Mapping, Sequence
-from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +14,12 @@ from numpy.typing import NDArray
 from PIL import Image as Picture
 
 from napari_cvsuite.images import replacing, write_probability
+from napari_cvsuite.jobs.plain import plain
 from napari_cvsuite.neurons.browse import Activated
 from napari_cvsuite.neurons.explain import Explained
 from napari_cvsuite.neurons.mislead import Misled
 
 __all__ = [
-    "facts_of",
     "patch_picture",
     "signed_picture",
     "write_activated",
@@ -34,32 +32,10 @@ __all__ = [
 
 DIVERGING, GROWING = "bwr", "magma"
 """Colours of signed maps, exactly white at 0, and of maps from 0 on."""
-LARGEST = 4096
-"""Elements of an array that are written among the facts."""
-
-
-def facts_of(result: Any) -> Any:
-    """Return a result as plain data for JSON; large arrays are left out, NaN becomes None."""
-    if is_dataclass(result) and not isinstance(result, type):
-        found = {field.name: getattr(result, field.name) for field in fields(result)}
-        return {
-            key: facts_of(value)
-            for key, value in found.items()
-            if not (isinstance(value, np.ndarray) and value.size > LARGEST)
-        }
-    if isinstance(result, Mapping):
-        return {str(key): facts_of(value) for key, value in result.items()}
-    if isinstance(result, (list, tuple)):
-        return [facts_of(value) for value in result]
-    if isinstance(result, (np.ndarray, np.generic)):
-        return facts_of(result.tolist())
-    if isinstance(result, float) and not math.isfinite(result):
-        return None
-    return result
 
 
 def write_facts(path: Path, result: Any) -> None:
-    """Write a result as JSON, whole or not at all; see :func:`facts_of`.
+    """Write a result as JSON, whole or not at all; see :func:`plain`.
 
     Raises
     ------
@@ -67,7 +43,7 @@ def write_facts(path: Path, result: Any) -> None:
         The file cannot be written.
     """
     with replacing(path) as partial:
-        text = json.dumps(facts_of(result), indent=2, allow_nan=False)
+        text = json.dumps(plain(result), indent=2, allow_nan=False)
         partial.write_text(text + "\n", encoding="utf-8")
 
 

@@ -7,7 +7,7 @@ import importlib.util
 import json
 from collections import defaultdict
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from scipy.stats import spearmanr
 
 from napari_cvsuite.images import find_images, replacing
 from napari_cvsuite.jobs.context import Context
+from napari_cvsuite.jobs.plain import plain
 from napari_cvsuite.models.planes import Pixels
 from napari_cvsuite.quality.distortions import DISTORTIONS, LEVELS, distort
 from napari_cvsuite.quality.measures import measure
@@ -335,5 +336,4 @@ def as_text(found: Evaluation) -> str:
 
 def as_json_text(found: Evaluation) -> str:
     """Return all figures as JSON; what is not known is null."""
-    text = json.dumps(asdict(found))
-    return text.replace("NaN", "null")
+    return json.dumps(plain(found), allow_nan=False)
