@@ -125,6 +125,7 @@ def add_docks(show: bool = True) -> tuple[Viewer, SegmentDock]:
     """Open a viewer with every dock of the suite; return it, and the dock in front."""
     import napari
 
+    from napari_cvsuite.widgets.neurons import NeuronsDock
     from napari_cvsuite.widgets.quality import QualityDock
     from napari_cvsuite.widgets.segment import SegmentDock
 
@@ -135,6 +136,9 @@ def add_docks(show: bool = True) -> tuple[Viewer, SegmentDock]:
     quality = QualityDock(viewer)
     quality.inputs.device.complete()
     viewer.window.add_dock_widget(quality, name="Quality", area="right", tabify=True)
+    neurons = NeuronsDock(viewer)
+    neurons.inputs.device.complete()
+    viewer.window.add_dock_widget(neurons, name="Neurons", area="right", tabify=True)
     front.show()
     front.raise_()
     return viewer, dock

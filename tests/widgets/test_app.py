@@ -92,10 +92,11 @@ def test_docks_are_in_place(make_napari_viewer: Any, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(napari, "Viewer", lambda title, show: make_napari_viewer(show=False))
     viewer, dock = app.add_docks(show=False)
     assert dock.device.count() >= 2
-    assert {"Segment", "Quality"} <= set(viewer.window.dock_widgets)
+    assert {"Segment", "Quality", "Neurons"} <= set(viewer.window.dock_widgets)
     assert dock is viewer.window.dock_widgets["Segment"]
     dock.close()
-    viewer.window.dock_widgets["Quality"].close()
+    for name in ("Quality", "Neurons"):
+        viewer.window.dock_widgets[name].close()
 
 
 def test_demo_images_and_models_ship_with_the_package() -> None:

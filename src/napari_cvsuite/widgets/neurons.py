@@ -1,0 +1,326 @@
+"""The Neurons dock: what a classifier sees in an image, and what misleads it."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+from napari.viewer import Viewer
+from qtpy.QtCore import Qt, QTimer
+from qtpy.QtGui import QCloseEvent, QShowEvent
+from qtpy.QtWidgets import QFrame, QScrollArea, QVBoxLayout, QWidget
+
+from napari_cvsuite.images import Image
+from napari_cvsuite.jobs import Context
+from napari_cvsuite.neurons.options import NeuronOptions
+from napari_cvsuite.widgets._compat import theme_colours
+from napari_cvsuite.widgets.bridge import JobRunner
+from napari_cvsuite.widgets.neurons_actions import CHANNELS
+from napari_cvsuite.widgets.neurons_browse import Run
+from napari_cvsuite.widgets.neurons_inputs import Inputs
+from napari_cvsuite.widgets.neurons_job import Task, glance, one_channel, unit_mask
+from napari_cvsuite.widgets.neurons_layers import Spot
+from napari_cvsuite.widgets.neurons_results import Prediction
+from napari_cvsuite.widgets.neurons_show import Shower, facts_of
+from napari_cvsuite.widgets.run_bar import RunBar
+from napari_cvsuite.widgets.settings import load_state, save_state
+
+__all__ = ["RUN_KEY", "NeuronsDock"]
+
+RUN_KEY = "Control-Shift-E"
+"""Keyboard shortcut that runs the dock."""
+GLANCE_MS = 300
+"""Time without a change after which the prediction is made anew."""
+
+
+class NeuronsDock(QWidget):
+    """Look into a classifier, or two side by side.
+
+    Parameters
+    ----------
+    napari_viewer : napari Viewer
+    """
+
+    def __init__(self, napari_viewer: Viewer) -> None:
+        super().__init__()
+        self._viewer = napari_viewer
+        self.runner = JobRunner(self)
+        self.glances = JobRunner(self)
+        self.inputs = Inputs(napari_viewer, self)
+        self.prediction = Prediction()
+        self.run_bar = RunBar(self.runner, "Map")
+        self.run_bar.button.setToolTip(f"Shortcut: {RUN_KEY.replace('-', '+')}")
+        self.shower = Shower(napari_viewer, self)
+        self._steps: deque[Callable[[], object]] = deque()
+        self._run: Run | None = None
+        self._glanced: object = None
+        self._lay_out()
+        self.inputs.restore(load_state("neurons"))
+        self._connect()
+        self._recolour()
+        self._validate()
+        self._show_panel()
+
+    def _lay_out(self) -> None:
+        inner = QWidget()
+        layout = QVBoxLayout(inner)
+        parts = (
+            self.inputs.top,
+            self.prediction,
+            self.inputs.choice,
+            self.run_bar,
+            self.inputs.more,
+        )
+        for widget in parts:
+            layout.addWidget(widget)
+        for panel in self.shower.panels.values():
+            layout.addWidget(panel, 1)
+        layout.addStretch()
+        # With its options open the dock is higher than the screen of a laptop.
+        area = QScrollArea()
+        area.setWidgetResizable(True)
+        area.setFrameShape(QFrame.Shape.NoFrame)
+        area.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
+        area.setWidget(inner)
+        outer = QVBoxLayout(self)
+        outer.setContentsMargins(0, 0, 0, 0)
+        outer.addWidget(area)
+        self.setMinimumWidth(inner.minimumSizeHint().width())
+
+    @property
+    def idle(self) -> bool:
+        """Whether no job runs and the last result is shown in full."""
+        return not self.runner.busy and not self._steps
+
+    @property
+    def settled(self) -> bool:
+        """Whether the prediction is that of what is chosen."""
+        return not self.glances.busy and not self._glance_later.isActive()
+
+    def _connect(self) -> None:
+        self._save_later = _timer(self, 300, self._save)
+        self._glance_later = _timer(self, GLANCE_MS, self._glance)
+        self._step_timer = QTimer(self)
+        self._step_timer.setInterval(10)
+        self._step_timer.timeout.connect(self._next_step)
+        inputs = self.inputs
+        inputs.changed.connect(self._changed)
+        inputs.choice.action_changed.connect(self._show_panel)
+        inputs.choice.channel.valueChanged.connect(self._channel_typed)
+        for failing in (inputs.model.failed, inputs.other.failed):
+            failing.connect(lambda text: self.run_bar.say(text, "error"))
+        for panel in self.shower.panels.values():
+            panel.failed.connect(lambda text: self.run_bar.say(text, "error"))
+        self.run_bar.run_wanted.connect(self.run)
+        self.runner.done.connect(self._finish)
+        self.glances.done.connect(self._glance_done)
+        self.glances.failed.connect(self._glance_failed)
+        self.shower.unit_wanted.connect(self._show_unit)
+        self.shower.channel_wanted.connect(self._show_channel)
+        self.shower.browser.channel_chosen.connect(self._channel_shown)
+        self._viewer.dims.events.point.connect(self._moved)
+        self._viewer.events.theme.connect(self._recolour)
+        self._viewer.bind_key(RUN_KEY, self._run_from_key, overwrite=True)
+
+    def _run_from_key(self, viewer: Viewer) -> None:
+        if self.run_bar.button.isEnabled() and not self.runner.busy:
+            self.run()
+
+    def _recolour(self, *_: object) -> None:
+        self.shower.set_colours(*theme_colours(self._viewer))
+
+    def _changed(self) -> None:
+        self._validate()
+        self._save_later.start()
+        self._glance_later.start()
+
+    def _moved(self, *_: object) -> None:
+        self._glance_later.start()
+
+    def _validate(self) -> None:
+        text, field = self.inputs.problem()
+        self.inputs.mark(field)
+        self.run_bar.set_text(self.inputs.action.button)
+        self.run_bar.set_problem(text)
+
+    def _save(self) -> None:
+        save_state("neurons", self.inputs.state())
+
+    def _show_panel(self) -> None:
+        """Show the last result of what is chosen, and no other."""
+        for name, panel in self.shower.panels.items():
+            panel.setVisible(name == self.inputs.action.name)
+
+    # The prediction ----------------------------------------------------------------------------
+
+    def showEvent(self, event: QShowEvent | None) -> None:
+        """Make the prediction that was not needed while nobody saw it."""
+        super().showEvent(event)
+        self._glance_later.start()
+
+    def _glance(self) -> None:
+        """Say what networks make of the image, once something has changed."""
+        layer = self.inputs.image.layer()
+        if not self.isVisible():
+            return
+        if layer is None or not self.inputs.models_here():
+            self._forget_glance()
+            return
+        try:
+            options = NeuronOptions(**self.inputs.view_options())
+            image = Image.from_layer(layer)
+        except ValueError as error:
+            self._forget_glance(str(error))
+            return
+        models, device = self.inputs.models(), self.inputs.device.device()
+        # The array itself, as another may stand in the same layer by now.
+        wanted = (options, models, device, id(layer.data))
+        if wanted == self._glanced:
+            return
+        self._glanced = wanted
+        self.glances.cancel()
+        self.prediction.fade(True)
+        self.glances.start(
+            lambda context: glance(image, options, models, context), device, "predict"
+        )
+
+    def _forget_glance(self, text: str = "") -> None:
+        self._glanced = None
+        self.glances.cancel()
+        self.prediction.fade(False)
+        self.prediction.say(text)
+
+    def _glance_done(self, found: Any) -> None:
+        self.prediction.fade(False)
+        self.prediction.show_glances(found)
+        self.inputs.choice.layer.set_entries(found[0].layers)
+
+    def _glance_failed(self, error: Exception) -> None:
+        self.prediction.fade(False)
+        self.prediction.say(str(error))
+
+    # Run ---------------------------------------------------------------------------------------
+
+    def run(self) -> None:
+        """Do what is chosen; the same as pressing the button."""
+        text, _ = self.inputs.problem()
+        if self._steps or self.runner.busy:
+            return
+        if text:
+            self.run_bar.set_problem(text)
+            return
+        if not (self.inputs.model.permitted() and self.inputs.other.permitted()):
+            self.run_bar.say("Without its licence the model cannot be fetched.", "warning")
+            return
+        action, layer = self.inputs.action, self.inputs.image.layer()
+        try:
+            task = self.inputs.task()
+        except ValueError as error:
+            self.run_bar.say(str(error), "error")
+            return
+        self._save()
+        spot = Spot.of(layer, self._viewer) if layer is not None else None
+        self._run = Run(action.name, task, spot, layer if action.needs_image else None)
+        self._start(lambda context: action.work(task, context), action.button.lower())
+
+    def _start(self, work: Callable[[Context], Any], name: str) -> None:
+        self.runner.start(work, self.inputs.device.device(), name)
+
+    def cancel(self) -> None:
+        """Stop; the dock is free at once and no layer changes."""
+        self.runner.cancel()
+
+    def _finish(self, found: Any) -> None:
+        """Show the result bit by bit: napari takes long over a layer, and the window must live."""
+        assert self._run is not None
+        for picker in (self.inputs.model, self.inputs.other):
+            picker.note_fetched()
+        run = self._run
+        self._steps = deque(self.shower.steps(run, found))
+        self._steps.append(lambda: self._say(run, facts_of(found[0])))
+        self._step_timer.start()
+
+    def _next_step(self) -> None:
+        if not self._steps:
+            self._step_timer.stop()
+            return
+        # The last one says that all is done, so it goes after it has run.
+        self._steps[0]()
+        if self._steps:
+            self._steps.popleft()
+
+    def _say(self, run: Run, facts: dict[str, Any]) -> None:
+        self.inputs.device.complete()
+        self._glance_later.start()
+        text = f"Done on {facts.get('device', self.inputs.device.device())}."
+        window = str(facts.get("window", ""))
+        text += f" Intensity: {window}." if window else ""
+        if run.layer is not None and run.layer not in self._viewer.layers:
+            text += f" The layer {run.spot.name if run.spot else ''} is gone; its result is here."
+        self.run_bar.say(text)
+
+    # Channels ----------------------------------------------------------------------------------
+
+    def _channel_typed(self, channel: int) -> None:
+        if self.inputs.action.name == CHANNELS and self.idle:
+            self.shower.browser.show_channel(channel)
+
+    def _channel_shown(self, channel: int) -> None:
+        box = self.inputs.choice.channel
+        box.blockSignals(True)
+        box.setValue(channel)
+        box.blockSignals(False)
+
+    def _show_unit(self, run: Run, row: dict[str, Any]) -> None:
+        """Compute where the channel of a row is active, as a new layer."""
+        channel, threshold = int(row["channel"]), float(row["threshold"])
+        concept, model = str(row["concept"]), str(row["model"])
+        self._start_again(
+            run, lambda task, context: unit_mask(task, model, channel, threshold, concept, context)
+        )
+
+    def _show_channel(self, run: Run, row: dict[str, Any]) -> None:
+        """Lay the channel of a row over the image, the first one of several."""
+        channel, model = int(str(row["channels"]).split(",")[0]), str(row["model"])
+        self._start_again(run, lambda task, context: one_channel(task, model, channel, context))
+
+    def _start_again(self, run: Run, work: Callable[[Task, Context], list[Any]]) -> None:
+        """Do more with the task of a run, on the slice that is looked at now."""
+        if self.runner.busy or self._steps:
+            return
+        layer = run.layer
+        if layer is not None and layer in self._viewer.layers:
+            spot = Spot.of(layer, self._viewer)
+            options = replace(run.task.options, plane=spot.number)
+            run = replace(run, task=replace(run.task, options=options), spot=spot)
+        self._run, task = run, run.task
+        self._start(lambda context: work(task, context), "channel")
+
+    # End ---------------------------------------------------------------------------------------
+
+    def closeEvent(self, event: QCloseEvent | None) -> None:
+        """Cancel what runs, keep the state, and let go of the viewer."""
+        for timer in (self._save_later, self._glance_later, self._step_timer):
+            timer.stop()
+        self._save()
+        self.runner.close()
+        self.glances.close()
+        self._steps.clear()
+        self._viewer.dims.events.point.disconnect(self._moved)
+        self._viewer.events.theme.disconnect(self._recolour)
+        self.inputs.close_down()
+        self.shower.close_down()
+        self._run = None
+        self._viewer.bind_key(RUN_KEY, None, overwrite=True)
+        super().closeEvent(event)
+
+
+def _timer(parent: QWidget, interval: int, slot: Callable[[], None]) -> QTimer:
+    """Return a timer that fires once after the last start."""
+    timer = QTimer(parent)
+    timer.setSingleShot(True)
+    timer.setInterval(interval)
+    timer.timeout.connect(slot)
+    return timer

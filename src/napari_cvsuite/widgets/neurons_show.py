@@ -1,0 +1,317 @@
+"""How the Neurons dock shows results: layers one by one, then words, a table and a plot."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from typing import Any
+
+import numpy as np
+from napari.layers import Layer
+from napari.viewer import Viewer
+from qtpy.QtCore import QObject, Signal
+
+from napari_cvsuite.images import Grid
+from napari_cvsuite.widgets import neurons_words as words
+from napari_cvsuite.widgets.neurons_actions import (
+    ABLATE,
+    ACTIONS,
+    ATTACK,
+    BIAS,
+    CHANNELS,
+    CONTROLS,
+    DISSECT,
+    FOLDER_PATCHES,
+    MAXIMISE,
+    PATCHES,
+    SALIENCY,
+    SIMPLICITY,
+)
+from napari_cvsuite.widgets.neurons_browse import Browser, Run, Step
+from napari_cvsuite.widgets.neurons_job import Browsed, Channel, Mask
+from napari_cvsuite.widgets.neurons_layers import (
+    GROWING,
+    SIGNED,
+    Spot,
+    add_image,
+    add_labels,
+    height_of,
+    hide_earlier,
+    outline,
+)
+from napari_cvsuite.widgets.neurons_results import Interval, Line, Panel
+
+__all__ = ["Shower", "facts_of"]
+
+_SEEN = "seen by the network"
+_NOUNS = {
+    SALIENCY: "measures",
+    CHANNELS: "channels",
+    MAXIMISE: "steps",
+    PATCHES: "patches",
+    FOLDER_PATCHES: "patches",
+    DISSECT: "pairs",
+    BIAS: "categories",
+    CONTROLS: "copies",
+    SIMPLICITY: "measures",
+    ATTACK: "steps",
+    ABLATE: "changes",
+}
+
+
+def facts_of(found: Any) -> dict[str, Any]:
+    """Return what made a result."""
+    inner = found.found if isinstance(found, (Browsed, Channel)) else found
+    facts: dict[str, Any] = inner.provenance
+    return facts
+
+
+class Shower(QObject):
+    """The results of the dock, one panel an action, and the layers that belong to them.
+
+    Signals
+    -------
+    unit_wanted, channel_wanted (Run, dict)
+        Where the channel of a row of a dissection is active; the channel of a row of an ablation.
+    """
+
+    unit_wanted = Signal(object, dict)
+    channel_wanted = Signal(object, dict)
+
+    def __init__(self, viewer: Viewer, parent: QObject | None = None) -> None:
+        super().__init__(parent)
+        self._viewer = viewer
+        self.panels = {
+            name: Panel(_NOUNS[name], f"{name.split()[0].lower()}.csv") for name in ACTIONS
+        }
+        self.browser = Browser(viewer, self.panels, self)
+        self._runs: dict[str, Run] = {}
+        self._outline: Layer | None = None
+        self.panels[ABLATE].row_chosen.connect(partial(self._row_chosen, ABLATE))
+        self.panels[DISSECT].row_chosen.connect(partial(self._row_chosen, DISSECT))
+
+    def steps(self, run: Run, found: Sequence[Any]) -> list[Step]:
+        """Return what is to be done to show a result, each of it quickly."""
+        if isinstance(found[0], Mask):
+            return [partial(self._mask, run, found[0])]
+        if isinstance(found[0], Channel):
+            return [partial(self._channel, run, found[0])]
+        makers = {
+            SALIENCY: self._saliency,
+            CHANNELS: self.browser.channels,
+            MAXIMISE: self._maximise,
+            PATCHES: self.browser.patches,
+            FOLDER_PATCHES: self.browser.patches,
+            DISSECT: self._dissection,
+            BIAS: self._bias,
+            CONTROLS: self._controls,
+            SIMPLICITY: self._simplicity,
+            ATTACK: self._attack,
+            ABLATE: self._ablation,
+        }
+        made = makers[run.action](run, found)
+        self._runs[run.action] = run
+        if run.action in (SALIENCY, CHANNELS, MAXIMISE, ATTACK):
+            made.insert(0, partial(hide_earlier, self._viewer))
+        facts = facts_of(found[0])
+        if run.spot is not None and "seen" in facts:
+            made.insert(0, partial(self._seen, run.spot, facts["seen"]))
+        return made
+
+    # Layers ------------------------------------------------------------------------------------
+
+    def _seen(self, spot: Spot, box: dict[str, float]) -> None:
+        """Show what part of the image was seen, where it is not all of it."""
+        part = [box[key] for key in ("top", "left", "height", "width")]
+        if part[2:] != [spot.height, spot.width] or self._outline is not None:
+            self._outline = outline(self._viewer, spot, _SEEN, part, self._outline)
+
+    def _saliency(self, run: Run, found: Sequence[Any]) -> list[Step]:
+        made: list[Step] = []
+        # The first map comes last, to lie on top; the other one waits below it.
+        for number in reversed(range(len(found))):
+            one = found[number]
+            method = one.provenance["options"]["method"].replace("_", " ")
+            look: dict[str, Any] = {
+                "colormap": SIGNED if one.signed else GROWING,
+                "contrast_limits": (-1.0, 1.0) if one.signed else (0.0, 1.0),
+                "opacity": 0.8 if one.signed else 0.6,
+                "visible": number == 0,
+                "interpolation2d": "nearest" if one.signed else "linear",
+            }
+            name = f"{method} of {one.target}, {words.model_of(one)}"
+            made.append(
+                partial(
+                    add_image,
+                    self._viewer,
+                    run.spot,
+                    name,
+                    one.values,
+                    one.grid,
+                    one.provenance,
+                    **look,
+                )
+            )
+
+        def tell() -> None:
+            panel = self.panels[run.action]
+            panel.show_result(*words.saliency(found))
+            check = found[0].check
+            if check is not None:
+                mine, random = check.curves.map, check.curves.random
+                lines = [
+                    Line("insertion", mine.share, mine.insertion),
+                    Line("insertion, random map", random.share, random.insertion, True),
+                    Line("deletion", mine.share, mine.deletion, False, 1),
+                    Line("deletion, random map", random.share, random.deletion, True, 1),
+                ]
+                panel.plot.show_lines(lines, "share of pixels", f"probability of {found[0].target}")
+
+        return [*made, tell]
+
+    def _attack(self, run: Run, found: Sequence[Any]) -> list[Step]:
+        made: list[Step] = []
+        for number in reversed(range(len(found))):
+            one, name = found[number], words.model_of(found[number])
+            assert run.spot is not None
+            mean = one.change.mean(axis=2)
+            most = float(np.abs(mean).max()) or 1.0
+            beside = run.spot.beside(mean.shape, height_of(one.grid, mean.shape), number)
+            made.append(
+                partial(
+                    add_image,
+                    self._viewer,
+                    run.spot,
+                    f"change, mean of colours, {name}",
+                    mean,
+                    beside,
+                    one.provenance,
+                    colormap=SIGNED,
+                    contrast_limits=(-most, most),
+                )
+            )
+            made.append(
+                partial(
+                    add_image,
+                    self._viewer,
+                    run.spot,
+                    f"adversarial, {name}",
+                    one.after,
+                    one.grid,
+                    one.provenance,
+                    rgb=True,
+                    visible=number == 0,
+                )
+            )
+
+        def tell() -> None:
+            panel = self.panels[run.action]
+            panel.show_result(*words.attack(found))
+            lines = [
+                Line(words.model_of(one), range(len(one.loss)), one.loss, colour=number)
+                for number, one in enumerate(found)
+            ]
+            panel.plot.show_lines(lines, "step", "cross-entropy")
+
+        return [*made, tell]
+
+    def _maximise(self, run: Run, found: Sequence[Any]) -> list[Step]:
+        def add(number: int) -> None:
+            one = found[number]
+            spot, grid = run.spot, Grid((1.0, 1.0), (0.0, 0.0))
+            if spot is not None:
+                grid = spot.beside(one.image.shape, float(spot.height), number)
+            name = f"liked by {one.layer} channel {one.channel}, {words.model_of(one)}"
+            add_image(self._viewer, spot, name, one.image, grid, one.provenance, rgb=True)
+
+        def tell() -> None:
+            said = [
+                f"<b>{words.model_of(one)}</b>, {one.layer} channel {one.channel}: mean activation "
+                f"{one.scores[0]:.3g} became {one.scores[-1]:.3g}."
+                for one in found
+            ]
+            panel = self.panels[run.action]
+            rows = [
+                {"model": words.model_of(one), "step": step, "mean_activation": score}
+                for one in found
+                for step, score in enumerate(one.scores)
+            ]
+            panel.show_result("<br>".join(said), rows)
+            lines = [
+                Line(words.model_of(one), range(len(one.scores)), one.scores, colour=number)
+                for number, one in enumerate(found)
+            ]
+            panel.plot.show_lines(lines, "step", "mean activation")
+
+        return [*(partial(add, number) for number in range(len(found))), tell]
+
+    def _mask(self, run: Run, mask: Mask) -> None:
+        assert run.spot is not None
+        add_labels(self._viewer, run.spot, mask.name, mask.labels, mask.grid, mask.provenance)
+
+    def _channel(self, run: Run, one: Channel) -> None:
+        assert run.spot is not None
+        self.browser.lay(run.spot, one.found, one.found.channels[0])
+
+    # Tables and plots --------------------------------------------------------------------------
+
+    def _dissection(self, run: Run, found: Sequence[Any]) -> list[Step]:
+        def tell() -> None:
+            text, rows = words.dissection(found)
+            text += "<br>Click a row to see where its channel is active."
+            self.panels[run.action].show_result(text, rows)
+
+        return [tell]
+
+    def _bias(self, run: Run, found: Sequence[Any]) -> list[Step]:
+        def tell() -> None:
+            from napari_cvsuite.neurons.shape_bias import PEOPLE
+
+            panel = self.panels[run.action]
+            panel.show_result(*words.bias(found))
+            rates = [(words.model_of(one), one.bias.total.bias) for one in found]
+            known = [
+                Interval(name, rate.value, rate.low, rate.high)
+                for name, rate in rates
+                if rate is not None
+            ]
+            if known:
+                panel.plot.show_intervals(known, PEOPLE, "texture decides  –  shape decides")
+
+        return [tell]
+
+    def _controls(self, run: Run, found: Sequence[Any]) -> list[Step]:
+        text = (
+            "Accuracy with 95 % intervals; that of distorted copies on the images that all models "
+            "name rightly. Tag: of the paper, of its released code (secondary), or ours."
+        )
+        return [partial(self.panels[run.action].show_result, text, found[0].rows)]
+
+    def _simplicity(self, run: Run, found: Sequence[Any]) -> list[Step]:
+        return [lambda: self.panels[run.action].show_result(*words.simplicity(found))]
+
+    def _ablation(self, run: Run, found: Sequence[Any]) -> list[Step]:
+        def tell() -> None:
+            text, rows = words.ablation(found)
+            text += "<br>Click a row to lay its channel over the image."
+            self.panels[run.action].show_result(text, rows)
+
+        return [tell]
+
+    def _row_chosen(self, action: str, row: dict[str, Any]) -> None:
+        wanted = self.unit_wanted if action == DISSECT else self.channel_wanted
+        wanted.emit(self._runs[action], row)
+
+    # The end -----------------------------------------------------------------------------------
+
+    def set_colours(self, text: str, back: str) -> None:
+        """Take the colours of the window's theme."""
+        for panel in self.panels.values():
+            panel.plot.set_colours(text, back)
+
+    def close_down(self) -> None:
+        """Let go of the layers."""
+        self.browser.close_down()
+        for panel in self.panels.values():
+            panel.close_down()
+        self._runs, self._outline = {}, None
