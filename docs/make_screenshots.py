@@ -13,6 +13,7 @@ from pathlib import Path
 
 FOLDER = Path(__file__).parent / "images"
 QUALITY = {"focus": "Score", "map": "Map"}
+NEURONS = ("saliency", "attack", "dissection")
 
 
 def main() -> None:
@@ -32,7 +33,7 @@ def main() -> None:
     from napari_cvsuite.segmentation.demo import DEMOS
 
     # One process a picture: a second viewer in one process keeps the first one's window state.
-    for name in (*DEMOS, "options", *QUALITY):
+    for name in (*DEMOS, "options", *QUALITY, *NEURONS):
         os.spawnv(os.P_WAIT, sys.executable, [sys.executable, __file__, name])
 
 
@@ -40,6 +41,8 @@ def one(app: object, name: str) -> None:
     """Make one picture."""
     if name == "options":
         options(app)
+    elif name in NEURONS:
+        app.demo_neurons(name, FOLDER / f"neurons-{name}.png")  # type: ignore[attr-defined]
     elif name in QUALITY:
         app.demo_quality(QUALITY[name], FOLDER / f"quality-{name}.png")  # type: ignore[attr-defined]
     else:

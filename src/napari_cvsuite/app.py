@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from napari.viewer import Viewer
 
+    from napari_cvsuite.widgets.neurons import NeuronsDock
     from napari_cvsuite.widgets.quality import QualityDock
     from napari_cvsuite.widgets.segment import SegmentDock
 
@@ -201,7 +202,7 @@ def wait_until(done: Callable[[], bool], timeout: float) -> None:
         time.sleep(0.01)
 
 
-def _finish(dock: SegmentDock | QualityDock, timeout: float) -> None:
+def _finish(dock: SegmentDock | QualityDock | NeuronsDock, timeout: float) -> None:
     """Run a dock and wait until it shows its result; raise what went wrong."""
     errors: list[Exception] = []
     dock.runner.failed.connect(errors.append)
@@ -301,6 +302,75 @@ def demo_quality(
         # The sharpest slice, with its verdict.
         scores = dock.results.scores
         dock.results.slice_chosen.emit(int(scores.values().argmax()))
+    if screenshot is None:
+        napari.run()
+        return said
+    take_screenshot(viewer, screenshot)
+    dock.close()
+    viewer.close()
+    return said
+
+
+def demo_neurons(
+    what: str = "saliency", screenshot: Path | None = None, timeout: float = 300.0
+) -> str:
+    """Look into the classifiers that come with the program; save a picture, or leave it open.
+
+    Parameters
+    ----------
+    what : {"saliency", "attack", "dissection"}
+        What a standard and a robust network see in a cat, what misleads the standard one, or which
+        of its channels answer to the nuclei of tissue.
+    screenshot : Path, optional
+        PNG file to write; then the window closes.
+    timeout : float
+        Seconds for the job.
+
+    Returns
+    -------
+    str
+        What the dock said at the end.
+
+    Raises
+    ------
+    BindingError
+        No Qt binding is installed.
+    TimeoutError, ValueError, RuntimeError
+        The job failed; the message says why.
+    """
+    need_binding()
+    import napari
+
+    from napari_cvsuite.neurons.demo import cat, labelled_tissue
+    from napari_cvsuite.widgets.neurons_actions import ATTACK, DISSECT, SALIENCY
+
+    viewer, _ = _open([])
+    dock = viewer.window.dock_widgets["Neurons"]
+    dock.parentWidget().raise_()
+    choice = dock.inputs.choice
+    if what == "dissection":
+        image, labels = labelled_tissue()
+        viewer.add_image(image.data, name=image.name, rgb=True)
+        choice.set_action(DISSECT)
+        choice.concepts.tick(viewer.add_labels(labels.data, name=labels.name, opacity=0.4))
+        wait_until(lambda: dock.settled, timeout)
+        choice.layer.choose("layer2")
+    else:
+        image = cat()
+        viewer.add_image(image.data, name=image.name, rgb=True)
+        choice.set_action(ATTACK if what == "attack" else SALIENCY)
+    # The prediction fills the lists of layers and classes.
+    wait_until(lambda: dock.settled, timeout)
+    _finish(dock, timeout)
+    said = str(dock.run_bar.message.text())
+    wait_until(lambda: dock.settled, timeout)
+    if what == "saliency":
+        # Side by side, where they lie one upon the other.
+        for layer in list(viewer.layers):
+            layer.visible = True
+            if type(layer).__name__ == "Shapes":
+                viewer.layers.remove(layer)
+        viewer.canvas.grid.shape, viewer.canvas.grid.enabled = (2, 2), True
     if screenshot is None:
         napari.run()
         return said
