@@ -116,7 +116,11 @@ def test_a_pair_is_found_and_shown_side_by_side(
     # Both explain one class, that which the first network predicts.
     target = dock.prediction.glances[0].likely[0].name
     assert all(f" of {target}," in layer.name for layer in (below, above))
+    # A pair goes with its first model; what the user has chosen stays.
+    dock.inputs.model.choose(other_classifier)
+    assert dock.inputs.models() == (other_classifier,)
     dock.inputs.other.choose(tiny_classifier)
+    dock.inputs.model.choose(tiny_classifier)
     assert "Both models are the same" in _problem(dock)
     dock.inputs.other.choose_none()
     assert dock.inputs.models() == (tiny_classifier,)
