@@ -68,6 +68,7 @@ class Inputs(QObject):
     def __init__(self, viewer: Viewer, parent: QObject | None = None) -> None:
         super().__init__(parent)
         self._viewer = viewer
+        self._paired = ""
         self.image = LayerPicker(viewer, _is_image)
         self.model = ModelPicker("classification")
         self.other = SecondPicker("classification")
@@ -137,10 +138,15 @@ class Inputs(QObject):
         self._tell()
 
     def _choose_pair(self) -> None:
-        """Compare NAME-s with NAME-r, where there is one and nothing else is compared."""
-        card = self.model.card()
-        if card is not None and card.name.endswith("-s") and self.other.card() is None:
-            self.other.choose(f"{card.name[:-1]}r")
+        """Compare NAME-s with NAME-r, where there is one and the user compares with no other."""
+        card, other = self.model.card(), self.other.card()
+        if other is not None and other.name != self._paired:
+            return
+        name = card.name if card is not None else ""
+        self._paired = f"{name[:-1]}r" if name.endswith("-s") else ""
+        if other is None or other.name != self._paired:
+            self.other.choose_none()
+            self.other.choose(self._paired)
 
     def _tell(self, *_: object) -> None:
         self.region.setEnabled(self.action.needs_image)
