@@ -410,8 +410,8 @@ def _quality_cells() -> Iterator[tuple[Case, str, Expected]]:
         ("all NaN", ("ImageError", "training needs 176")),
         ("empty", ("ImageError", "load another")),
         ("no image inside", ("ImageError", "save it anew")),
-        ("missing file", ("ValueError", "choose another folder")),
-        ("missing folder", ("ValueError", "choose another folder")),
+        ("missing file", ("ImageError", "choose another folder")),
+        ("missing folder", ("ImageError", "choose another folder")),
     ):
         yield images[name], "train quality", expected
 

@@ -23,6 +23,7 @@ CARDS = [c for c in Catalogue() if (builtin_folder() / c.weights.filename).is_fi
 
 def test_there_are_models() -> None:
     wanted = {"qtseg-nuclei", "qtseg-vessels", "qtseg-larynx", "topiq-nr-synth", "topiq-fr-synth"}
+    wanted |= {"cifar-resnet-s", "cifar-resnet-r"}
     assert wanted <= {card.name for card in CARDS}
     assert Catalogue().problems == []
 
@@ -34,9 +35,13 @@ def test_card_is_complete_and_weights_have_its_hash(card: ModelCard) -> None:
 
 
 def test_all_weights_together_are_small() -> None:
-    assert sum(card.weights.size for card in CARDS) <= 30e6
-    quality = [card.weights.size for card in CARDS if card.architecture == "topiq"]
-    assert sum(quality) <= 10e6
+    sizes = {
+        kind: sum(card.weights.size for card in CARDS if card.architecture == kind)
+        for kind in ("qtseg", "topiq", "cnn")
+    }
+    assert sizes["qtseg"] + sizes["topiq"] <= 30e6
+    assert sizes["topiq"] <= 10e6 and sizes["cnn"] <= 15e6
+    assert sum(sizes.values()) == sum(card.weights.size for card in CARDS)
 
 
 @pytest.mark.parametrize("name", ["gaussian blur", "defocus", "gaussian noise", "speckle", "jpeg"])
@@ -86,3 +91,21 @@ def test_vessels_are_darker_than_the_retina_beside_them() -> None:
 def test_demo_finds_something_and_draws_it(name: str, tmp_path: Path) -> None:
     picture, row = run_demo(tmp_path / "demo", name, Context())
     assert picture.is_file() and row["objects"] > 0
+
+
+def test_the_robust_network_stands_where_the_standard_one_breaks() -> None:
+    from skimage.data import chelsea
+
+    found = {
+        name: napari_cvsuite.attack(chelsea(), model=f"cifar-resnet-{name}", label="cat", eps=0.5)
+        for name in ("s", "r")
+    }
+    assert found["s"].likely_before[0].name == "cat" and found["s"].broken
+    # The gradient of the robust one is shorter, and its loss grows less.
+    rise = {name: max(one.loss) - one.loss[0] for name, one in found.items()}
+    assert rise["r"] < rise["s"] / 3
+    length = {
+        name: napari_cvsuite.saliency(chelsea(), model=one.provenance["model"], target="cat")
+        for name, one in found.items()
+    }
+    assert (length["r"].length or 0) <= (length["s"].length or 0) / 5

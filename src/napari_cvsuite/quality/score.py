@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_cvsuite.images import Image, ImageError
+from napari_cvsuite.images import Image, ImageError, cut_along
 from napari_cvsuite.jobs.context import Context
 from napari_cvsuite.models.planes import Pixels, Planes
 from napari_cvsuite.quality.measures import measure
@@ -177,11 +177,13 @@ def sources(
     image: Image, reference: Image | None, options: ScoreOptions, context: Context
 ) -> tuple[Planes, References]:
     """Return the planes and their references, in the window of the reference if there is one."""
+    # Before a pixel is read for the window.
+    cut = cut_along(image, options.axis).image
+    require_size((cut.size("y"), cut.size("x")))
     window = None
     if reference is not None and options.per == "stack":
         window = Planes(reference, options, context.check).window
     planes = Planes(image, options, context.check, window)
-    require_size(planes.shape)
     return planes, References(reference, planes, options)
 
 
