@@ -18,8 +18,9 @@ from napari_cvsuite.jobs import Cancelled, CancelToken, Context
 from napari_cvsuite.jobs.options import OptionError
 from napari_cvsuite.jobs.plain import plain
 from napari_cvsuite.jobs.request import InputReference, Request
-from napari_cvsuite.models.catalog import CardError, Catalogue
+from napari_cvsuite.models.catalog import Catalogue
 from napari_cvsuite.models.store import default_store
+from napari_cvsuite.models.subject import opened
 from napari_cvsuite.neurons import (
     bias,
     browse,
@@ -32,8 +33,7 @@ from napari_cvsuite.neurons import (
     silence,
     simplicity,
 )
-from napari_cvsuite.neurons.files import signed_picture
-from napari_cvsuite.neurons.subject import opened, see, target_of
+from napari_cvsuite.neurons.subject import target_of
 from napari_cvsuite.training.labelled import Labelled
 
 
@@ -163,22 +163,6 @@ def test_images_of_any_kind_are_seen(tiny_classifier: str, pixels: np.ndarray) -
         Image.from_array(pixels), options.SaliencyOptions(model=tiny_classifier), Context()
     )
     assert found.values.shape == (32, 32) and np.isfinite(found.values).all()
-
-
-def test_a_slice_is_chosen_by_number(tiny_classifier: str) -> None:
-    stack = np.zeros((2, 3, 32, 32), np.uint8)
-    stack[1, 0] = 255
-    chosen = options.NeuronOptions(model=tiny_classifier, plane=3)
-    with opened(chosen, Context()) as subject:
-        seen = see(Image.from_array(stack), subject, Context())
-        assert seen.pixels.min() == 1 and seen.index == {"t": 1, "z": 0}
-    with pytest.raises(ImageError, match="6 slices, 0 to 5"):
-        explain.predict(Image.from_array(stack), replace(chosen, plane=6), Context())
-
-
-def test_models_of_other_tasks_are_refused(tiny_model: str, picture: Image) -> None:
-    with pytest.raises(CardError, match="not for classification"):
-        explain.predict(picture, options.NeuronOptions(model=tiny_model), Context())
 
 
 def test_jobs_leave_the_shared_model_as_it_was(tiny_classifier: str, picture: Image) -> None:
@@ -373,9 +357,3 @@ def test_every_job_is_found_by_its_name_and_keeps_its_form() -> None:
         request = Request(spec.name, spec.load_options()(), (InputReference("file", "a.tif"),))
         assert Request.from_yaml(request.to_yaml()) == request
     assert len(options.JOBS) >= 8
-
-
-def test_zero_is_white() -> None:
-    colours = signed_picture(np.array([[-1.0, 0.0, 1.0]]))
-    assert colours[0, 1] == pytest.approx(1.0, abs=0.01)
-    assert colours[0, 0, 2] > colours[0, 0, 0] and colours[0, 2, 0] > colours[0, 2, 2]

@@ -20,7 +20,9 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from typer.testing import CliRunner
 
+import napari_cvsuite
 from napari_cvsuite.cli import app
+from napari_cvsuite.images import ImageError
 from napari_cvsuite.jobs.context import Cancelled, CancelToken, Context, Progress
 from napari_cvsuite.jobs.options import OptionError
 from napari_cvsuite.models.attack import suggested_eps
@@ -46,16 +48,15 @@ from napari_cvsuite.neurons.report_parts import (
     DissectionPart,
     DiversityPart,
     DiversityRow,
-    Interval,
     KernelRow,
     NoisePart,
     NoiseRow,
-    Skipped,
     SmoothnessPart,
-    bootstrap_mean,
 )
 from napari_cvsuite.neurons.shape_bias import BiasCount, ShapeBias
 from napari_cvsuite.neurons.smoothness import KernelSmoothness, noise_response
+from napari_cvsuite.reports.claims import HOLDS, NOT, UNKNOWN, Skipped
+from napari_cvsuite.reports.intervals import Interval
 from napari_cvsuite.training.labelled import Labelled, tensors
 
 CLASSES = ("bird", "cat", "truck")
@@ -202,7 +203,7 @@ def test_every_section_is_measured(full: PairReport, world: World) -> None:
         "object: dark <i>",
     ]
     assert full.smoothness.kernels[0].layer == "features.0"
-    assert [one.verdict for one in full.claims].count(claims.UNKNOWN) <= 1
+    assert [one.verdict for one in full.claims].count(UNKNOWN) <= 1
     assert full.folders == {"images": "pics & <b>", "stimuli": "stimuli", "masks": "masks"}
     assert not full.command.count(str(world.folder))
 
@@ -236,7 +237,7 @@ def test_sections_without_data_say_why(installed: World) -> None:
     assert isinstance(found.accuracy, Skipped) and isinstance(found.bias, Skipped)
     assert page.count("No labelled images were given (--images).") >= 5
     assert "No cue-conflict images were given (--stimuli)." in page
-    assert {one.verdict for one in found.claims} == {claims.UNKNOWN}
+    assert {one.verdict for one in found.claims} == {UNKNOWN}
     kernels = {row.layer: row for row in found.smoothness.kernels}
     weight = installed.networks[1].get_parameter("model.features.3.weight").detach()
     by_hand = weight.diff(dim=2).abs().sum((2, 3)) + weight.diff(dim=3).abs().sum((2, 3))
@@ -334,17 +335,6 @@ def test_silent_channels_and_images_do_not_count() -> None:
     assert part.layers[0].channels == (2, 2) and part.total.classes[0] == Interval(1, 1, 1)
 
 
-def test_bootstrap() -> None:
-    values = np.random.default_rng(1).normal(5, 2, 400)
-    found = bootstrap_mean(values, 0)
-    # A normal mean: 1.96 standard errors to each side.
-    half = 1.96 * values.std() / 20
-    assert found.value == pytest.approx(values.mean())
-    assert found.value - found.low == pytest.approx(half, rel=0.15)
-    assert found.high - found.value == pytest.approx(half, rel=0.15)
-    assert np.isnan(bootstrap_mean(np.zeros(0), 0).value)
-
-
 def test_radius_of_the_attack(installed: World) -> None:
     from napari_cvsuite.models.catalog import Catalogue
 
@@ -397,9 +387,9 @@ def _bias(shape: tuple[int, int]) -> BiasPart:
     ("shape", "verdict"),
     [
         # Wilson: 20 of 100 [.133, .289], 40 of 100 [.309, .498], 28 of 100 [.201, .375].
-        ((20, 40), claims.HOLDS),
-        ((20, 28), claims.NOT),
-        ((40, 20), claims.NOT),
+        ((20, 40), HOLDS),
+        ((20, 28), NOT),
+        ((40, 20), NOT),
     ],
 )
 def test_claim_of_shape(shape: tuple[int, int], verdict: str) -> None:
@@ -410,9 +400,9 @@ def test_claim_of_shape(shape: tuple[int, int], verdict: str) -> None:
 @pytest.mark.parametrize(
     ("kernels", "highs", "verdict"),
     [
-        ((1.7, 1.5), (0.4, 0.9), claims.HOLDS),
-        ((1.7, 1.5), (0.4, 1.1), claims.NOT),
-        ((1.5, 1.7), (0.4, 0.9), claims.NOT),
+        ((1.7, 1.5), (0.4, 0.9), HOLDS),
+        ((1.7, 1.5), (0.4, 1.1), NOT),
+        ((1.5, 1.7), (0.4, 0.9), NOT),
     ],
 )
 def test_claim_of_smoothness(
@@ -434,11 +424,11 @@ def test_claim_of_smoothness(
     ("groups", "reliable", "verdict"),
     [
         # Low-level detectors of S 20 of 100, of R 60 of 100; then 28 of 100.
-        (("texture", "object"), ((20, 60), (80, 40)), claims.HOLDS),
-        (("Colour", "part"), ((20, 28), (80, 72)), claims.NOT),
-        (("texture", "object"), ((0, 60), (0, 40)), claims.UNKNOWN),
-        (("masks", "masks"), ((20, 60), (80, 40)), claims.UNKNOWN),
-        (("texture", "colour"), ((20, 60), (80, 40)), claims.UNKNOWN),
+        (("texture", "object"), ((20, 60), (80, 40)), HOLDS),
+        (("Colour", "part"), ((20, 28), (80, 72)), NOT),
+        (("texture", "object"), ((0, 60), (0, 40)), UNKNOWN),
+        (("masks", "masks"), ((20, 60), (80, 40)), UNKNOWN),
+        (("texture", "colour"), ((20, 60), (80, 40)), UNKNOWN),
     ],
 )
 def test_claim_of_features(
@@ -458,9 +448,9 @@ def test_claim_of_features(
 @pytest.mark.parametrize(
     ("S", "R", "verdict"),
     [
-        (Interval(6, 5.5, 6.5), Interval(5, 4.6, 5.4), claims.HOLDS),
-        (Interval(6, 5.5, 6.5), Interval(5, 4.4, 5.6), claims.NOT),
-        (Interval(6.05, 6, 6.1), Interval(7.66, 7.5, 7.8), claims.NOT),
+        (Interval(6, 5.5, 6.5), Interval(5, 4.6, 5.4), HOLDS),
+        (Interval(6, 5.5, 6.5), Interval(5, 4.4, 5.6), NOT),
+        (Interval(6.05, 6, 6.1), Interval(7.66, 7.5, 7.8), NOT),
     ],
 )
 def test_claim_of_types(S: Interval, R: Interval, verdict: str) -> None:
@@ -497,10 +487,36 @@ def test_command_line(installed: World, tmp_path: Path) -> None:
     words = ["neurons", "report", "--pair", "tiny", "--out", str(tmp_path / "out")]
     done = CliRunner().invoke(app, words)
     assert done.exit_code == 0, done.output
-    assert done.stdout.count(claims.UNKNOWN) == 4
+    assert done.stdout.count(UNKNOWN) == 4
     assert (tmp_path / "out/report.html").read_text().startswith("<!DOCTYPE html>")
     table = ReportInputs(Path("a/b"), Path("c/kinds.csv"), "kind")
     assert command(table, ReportOptions(sigma=0.2)) == (
         "napari-cvsuite neurons report --pair cifar-resnet --sigma 0.2 --images b "
         "--labels kinds.csv:kind"
     )
+
+
+def test_python_s_door(
+    full: PairReport, installed: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given = installed.inputs
+    found = napari_cvsuite.pair_report(
+        stimuli=given.stimuli, out=tmp_path / "made" / "here", device="cpu", pair="tiny", top=4
+    )
+    assert found.bias == full.bias and found.claims[0] == full.claims[0]
+    assert isinstance(found.accuracy, Skipped)
+    facts = json.loads((tmp_path / "made/here/report.json").read_text())
+    assert facts["command"] == found.command and (tmp_path / "made/here/report.html").exists()
+    monkeypatch.setattr("napari_cvsuite.neurons.report.run", lambda inputs, *_: inputs)
+    paths = {name: str(getattr(given, name)) for name in ("images", "stimuli", "masks", "names")}
+    inputs = napari_cvsuite.pair_report(**paths, table="kinds.csv", column="kind", device="cpu")
+    assert inputs == replace(given, table=Path("kinds.csv"), column="kind")
+
+
+def test_a_folder_that_cannot_be_made_is_said_before_the_work(
+    installed: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setattr("napari_cvsuite.neurons.report_run.run", lambda *_: pytest.fail("worked"))
+    with pytest.raises(ImageError, match="choose another"):
+        napari_cvsuite.pair_report(pair="tiny", out=tmp_path / "file" / "out", device="cpu")

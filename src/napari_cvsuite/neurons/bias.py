@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from napari_cvsuite.images import ImageError
 from napari_cvsuite.jobs.context import Context
 from napari_cvsuite.models.attack import pgd, suggested_eps
+from napari_cvsuite.models.subject import classifier_card, opened
 from napari_cvsuite.neurons.controls import CONTROLS, distorted
 from napari_cvsuite.neurons.options import BiasOptions
 from napari_cvsuite.neurons.shape_bias import (
@@ -24,8 +25,7 @@ from napari_cvsuite.neurons.shape_bias import (
     parse_name,
     shape_bias,
 )
-from napari_cvsuite.neurons.subject import opened
-from napari_cvsuite.training.accuracy import Rate, classifier_card, wilson
+from napari_cvsuite.training.accuracy import Rate, wilson
 from napari_cvsuite.training.labelled import Labelled, find_labelled, read_labelled, tensors
 
 __all__ = [

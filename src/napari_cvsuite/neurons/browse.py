@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 from napari_cvsuite.images import Grid, Image
 from napari_cvsuite.jobs.context import Context
 from napari_cvsuite.jobs.options import OptionError
+from napari_cvsuite.models.subject import opened, see
 from napari_cvsuite.neurons.activations import activations
 from napari_cvsuite.neurons.options import ActivationOptions
-from napari_cvsuite.neurons.subject import layer_name, opened, see
+from napari_cvsuite.neurons.subject import layer_name
 
 __all__ = ["Activated", "channel_of_montage", "montage", "run"]
 

@@ -11,15 +11,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_cvsuite.images import Image, ImageError, cut_along, find_images, read
+from napari_cvsuite.images import Image, find_images, read
 from napari_cvsuite.images.resize import resize_nearest
 from napari_cvsuite.jobs.context import Context
 from napari_cvsuite.models.planes import Planes
+from napari_cvsuite.models.subject import Subject, opened, see_plane
 from napari_cvsuite.neurons.dissection import dissect, dissect_labels
 from napari_cvsuite.neurons.labelled import LabelledImage
 from napari_cvsuite.neurons.options import DissectOptions
 from napari_cvsuite.neurons.overlap import Concept
-from napari_cvsuite.neurons.subject import Seen, Subject, layer_name, opened, see_plane
+from napari_cvsuite.neurons.seen_labels import matching_labels, seen_plane
+from napari_cvsuite.neurons.subject import layer_name
 from napari_cvsuite.neurons.units import Dissection
 
 __all__ = ["Dissected", "Pair", "label_names", "pairs_of_folders", "run"]
@@ -209,43 +211,16 @@ def _items(pairs: Sequence[Pair], subject: Subject, context: Context) -> Iterato
             read(one) if isinstance(one, Path) else one for one in (pair.image, *pair.labels)
         )
         planes = Planes(image, subject.options, context.check)
-        cuts = [_matching(one, planes, subject) for one in labels]
+        cuts = [matching_labels(one, planes, subject.options.axis) for one in labels]
         for number, index in enumerate(planes.indices()):
             seen = see_plane(planes, number, subject)
-            maps = [_label_map(cut, index, seen, subject.size) for cut in cuts]
+            maps = [_label_map(seen_plane(cut, index, seen), subject.size) for cut in cuts]
             # Label 1 of one layer is another concept than label 1 of the next.
             apart = [np.where(one > 0, one + place * APART, 0) for place, one in enumerate(maps)]
             yield seen.tensor()[0], apart
 
 
-def _matching(labels: Image, planes: Planes, subject: Subject) -> Image:
-    """Return labels cut like their image.
-
-    Raises
-    ------
-    ImageError
-        They are no integers, or of another size.
-    """
-    cut = cut_along(labels, subject.options.axis).image
-    if np.dtype(cut.data.dtype).kind not in "bui":
-        raise ImageError(f"{labels.name} holds {cut.data.dtype}; labels are whole numbers")
-    shape = (cut.size("y"), cut.size("x"))
-    if shape != planes.shape or cut.n_planes not in (1, len(planes.indices())):
-        raise ImageError(
-            f"{labels.name} has {cut.n_planes} slices of {shape[1]} x {shape[0]} pixels, its image "
-            f"{len(planes.indices())} of {planes.shape[1]} x {planes.shape[0]}; choose labels of "
-            "the same size"
-        )
-    return cut
-
-
-def _label_map(labels: Image, index: Mapping[str, int], seen: Seen, size: int) -> NDArray[np.int64]:
-    """Return the labels of what is seen."""
-    box = seen.box
-    rows = slice(int(np.floor(box.top)), int(np.ceil(box.top + box.height)))
-    columns = slice(int(np.floor(box.left)), int(np.ceil(box.left + box.width)))
-    one = {axis: place for axis, place in index.items() if axis in labels.stack_axes}
-    plane = labels.plane(one, rows=rows, columns=columns)
-    plane = plane if plane.ndim == 2 else plane[..., 0]
+def _label_map(plane: NDArray[Any], size: int) -> NDArray[np.int64]:
+    """Return labels as a square, of enough pixels to tell what is small."""
     side = min(max(size, LABEL_SIDE), max(plane.shape))
     return resize_nearest(plane, (side, side)).astype(np.int64)

@@ -9,9 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_cvsuite.jobs.context import Context
+from napari_cvsuite.models.subject import opened
 from napari_cvsuite.neurons.maximise import maximise
 from napari_cvsuite.neurons.options import MaximiseOptions
-from napari_cvsuite.neurons.subject import layer_name, opened
+from napari_cvsuite.neurons.subject import layer_name
 from napari_cvsuite.neurons.target import Target
 
 __all__ = ["Dream", "run"]

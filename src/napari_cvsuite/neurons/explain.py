@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from dataclasses import dataclass
 from typing import Any
@@ -13,16 +14,26 @@ from torch import Tensor, nn
 
 from napari_cvsuite.images import Grid, Image
 from napari_cvsuite.jobs.context import Context
+from napari_cvsuite.models.planes import Planes
+from napari_cvsuite.models.subject import Likely, Subject, opened, see, see_plane
 from napari_cvsuite.neurons.cams import class_activation_map, enlarged
 from napari_cvsuite.neurons.faithfulness import Faithfulness, faithfulness
 from napari_cvsuite.neurons.options import CAMS, NeuronOptions, SaliencyOptions
 from napari_cvsuite.neurons.saliency import explain, signed_map
-from napari_cvsuite.neurons.sanity import Randomisation, infidelity, max_sensitivity, randomisation
+from napari_cvsuite.neurons.sanity import (
+    Randomisation,
+    infidelity,
+    max_sensitivity,
+    pointing_game,
+    randomisation,
+    relevance_mass,
+)
+from napari_cvsuite.neurons.seen_labels import seen_mask
 from napari_cvsuite.neurons.smoothness import saliency_tv
-from napari_cvsuite.neurons.subject import Likely, Subject, layer_name, opened, see, target_of
+from napari_cvsuite.neurons.subject import layer_name, target_of
 from napari_cvsuite.neurons.target import Target
 
-__all__ = ["Check", "Explained", "Predicted", "predict", "run"]
+__all__ = ["Check", "Explained", "Inside", "Predicted", "predict", "run"]
 
 SENTENCE = "A saliency map shows what the score is sensitive to, not a diagnosis."
 """What every door says beside a map."""
@@ -73,6 +84,36 @@ class Check:
 
 
 @dataclass(frozen=True)
+class Inside:
+    """How much of a map lies on an object.
+
+    Parameters
+    ----------
+    pointing : bool
+        Whether the most relevant pixel is inside (pointing game, arXiv 1608.00507).
+    mass : float
+        Share of the positive relevance that is inside (relevance mass accuracy, arXiv 2003.07258);
+        NaN where nothing is positive.
+    area : float
+        Share of the pixels that are inside. A random map, whose pixels are independent and alike,
+        points inside with this probability, and has this mass there on average.
+    """
+
+    pointing: bool
+    mass: float
+    area: float
+
+    def in_words(self) -> str:
+        """Return one line, with what a random map has."""
+        hit = "inside" if self.pointing else "outside"
+        mass = "none" if math.isnan(self.mass) else f"{self.mass:.3f}"
+        return (
+            f"pointing game: the most relevant pixel lies {hit} the mask (of random maps "
+            f"{self.area:.1%} do); relevance mass in it {mass} (random maps {self.area:.3f})"
+        )
+
+
+@dataclass(frozen=True)
 class Explained:
     """Outcome of a saliency job.
 
@@ -98,6 +139,8 @@ class Explained:
     note : str
         What to know about the map.
     check : Check or None
+    inside : Inside or None
+        Where an object was given.
     provenance : dict
     """
 
@@ -112,6 +155,7 @@ class Explained:
     length: float | None
     note: str
     check: Check | None
+    inside: Inside | None
     provenance: dict[str, Any]
 
 
@@ -131,7 +175,9 @@ def predict(image: Image, options: NeuronOptions, context: Context) -> Predicted
         return Predicted(likely, seen.pixels, seen.grid(shape), subject.provenance(seen))
 
 
-def run(image: Image, options: SaliencyOptions, context: Context) -> Explained:
+def run(
+    image: Image, options: SaliencyOptions, context: Context, mask: Image | None = None
+) -> Explained:
     """Map what a class or a neuron depends on.
 
     Parameters
@@ -140,18 +186,24 @@ def run(image: Image, options: SaliencyOptions, context: Context) -> Explained:
         Of any type and size; one plane is looked at.
     options : SaliencyOptions
     context : Context
+    mask : Image, optional
+        Labels, not 0 where an object is, with as many slices as the image, or one: what share of
+        the map lies on it?
 
     Raises
     ------
     ImageError, OptionError, ValueError
-        Image, target, layer and method do not go together; the message says what to do.
+        Image, mask, target, layer and method do not go together; the message says what to do.
     UntraceableError
         The method needs a network that can be traced.
     UnknownModelError, CardError, WeightsError, DeviceError, Cancelled
     """
     started = time.monotonic()
     with opened(options, context) as subject:
-        seen = see(image, subject, context)
+        planes = Planes(image, options, context.check)
+        seen = see_plane(planes, options.plane, subject)
+        # Before the work, as a mask that does not fit is to be said at once.
+        marked = None if mask is None else seen_mask(mask, planes, seen, subject)
         logits = subject.logits(seen)
         target, name = target_of(options.target, subject, logits)
         x = seen.tensor(subject.device)
@@ -174,6 +226,7 @@ def run(image: Image, options: SaliencyOptions, context: Context) -> Explained:
             length,
             note,
             check,
+            None if marked is None else _inside(chosen.over_pixels(values)[0], marked),
             subject.provenance(seen) | {"seconds": round(time.monotonic() - started, 3)},
         )
 
@@ -212,6 +265,13 @@ class _Method:
         """Return one value for each pixel that the network sees."""
         shown = self.picture(values)
         return enlarged(shown, (self.size, self.size)) if self.cam else shown
+
+
+def _inside(relevance: Tensor, marked: NDArray[np.bool_]) -> Inside:
+    mask = torch.from_numpy(marked)
+    return Inside(
+        pointing_game(relevance, mask), relevance_mass(relevance, mask), float(marked.mean())
+    )
 
 
 def _checked(method: _Method, image: Tensor, values: Tensor, context: Context) -> Check:

@@ -15,11 +15,12 @@ from napari_cvsuite.images import Image, read
 from napari_cvsuite.jobs.context import Context
 from napari_cvsuite.jobs.options import OptionError
 from napari_cvsuite.models.planes import Planes
+from napari_cvsuite.models.subject import Subject, opened, see_plane
 from napari_cvsuite.models.view import Box
 from napari_cvsuite.neurons.channels import boxes, channels, patches
 from napari_cvsuite.neurons.fields import receptive_field
 from napari_cvsuite.neurons.options import PatchOptions
-from napari_cvsuite.neurons.subject import Subject, layer_name, opened, see_plane
+from napari_cvsuite.neurons.subject import layer_name
 
 __all__ = ["Favourite", "Favourites", "run"]
 

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from napari_cvsuite.images import Grid, Image
 from napari_cvsuite.jobs.context import Context
 from napari_cvsuite.models.attack import pgd, suggested_eps
+from napari_cvsuite.models.subject import Likely, class_number, opened, see
 from napari_cvsuite.neurons.options import AttackOptions
-from napari_cvsuite.neurons.subject import Likely, class_number, opened, see
 
 __all__ = ["Misled", "run"]
 

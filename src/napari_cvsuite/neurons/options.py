@@ -7,7 +7,7 @@ from typing import Self
 
 from napari_cvsuite.jobs.options import Option, OptionError, Options
 from napari_cvsuite.jobs.registry import JobSpec
-from napari_cvsuite.models.plane_options import PlaneOptions
+from napari_cvsuite.models.view_options import ViewOptions
 
 __all__ = [
     "AblateOptions",
@@ -41,30 +41,10 @@ METHODS = (*GRADIENTS, *CAMS, "occlusion", "rise")
 
 
 @dataclass(frozen=True)
-class NeuronOptions(PlaneOptions):
+class NeuronOptions(ViewOptions):
     """What a user can choose of the classifier and of what it sees."""
 
     model: str = Option(DEFAULT_MODEL, label="Model", help="Name of a classifier in the catalogue.")
-    plane: int = Option(
-        0,
-        label="Slice",
-        help="Number of the slice of a stack, counted from 0, the last axis running fastest.",
-        minimum=0,
-        maximum=10**9,
-    )
-    view: str = Option(
-        "centre",
-        label="View",
-        help="What the network sees: the middle square, the whole image squeezed into a square, "
-        "or the square around a region.",
-        choices=("centre", "whole", "region"),
-    )
-    region: str = Option(
-        "",
-        label="Region",
-        help="top,left,height,width in pixels, where the view is a region.",
-        advanced=True,
-    )
 
 
 @dataclass(frozen=True)
@@ -559,6 +539,24 @@ JOBS = {
         "BiasOptions",
         "Controls",
         "Measure accuracy on distorted copies of images.",
+        batch=True,
+    ),
+    "copies": replace(
+        _job(
+            "copies",
+            "copies:run",
+            "CopyOptions",
+            "Copies",
+            "Distort what the network sees of an image, and classify the copies.",
+        ),
+        options="napari_cvsuite.neurons.copy_options:CopyOptions",
+    ),
+    "report": _job(
+        "report",
+        "report:run",
+        "ReportOptions",
+        "Report",
+        "Report what adversarial training changed in a pair of classifiers.",
         batch=True,
     ),
 }

@@ -7,24 +7,23 @@ from __future__ import annotations
 
 import shlex
 import time
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
 from napari_cvsuite.jobs.context import Context
 from napari_cvsuite.jobs.options import OptionError
 from napari_cvsuite.models.catalog import ModelCard
+from napari_cvsuite.models.subject import Subject, classifier_card, opened
 from napari_cvsuite.neurons.bias import conflict
 from napari_cvsuite.neurons.dissecting import label_names
 from napari_cvsuite.neurons.options import BiasOptions, NeuronOptions, ReportOptions
 from napari_cvsuite.neurons.report_accuracy import accuracy, attack_radius
-from napari_cvsuite.neurons.report_claims import Claim, judge
+from napari_cvsuite.neurons.report_claims import judge
 from napari_cvsuite.neurons.report_dissection import dissection, masked
 from napari_cvsuite.neurons.report_measures import (
     ablation,
@@ -42,15 +41,14 @@ from napari_cvsuite.neurons.report_parts import (
     DissectionPart,
     DiversityPart,
     NoisePart,
-    Skipped,
     SmoothnessPart,
 )
-from napari_cvsuite.neurons.subject import Subject, layer_name, opened
-from napari_cvsuite.training.accuracy import classifier_card
-from napari_cvsuite.training.labelled import find_labelled, read_labelled
+from napari_cvsuite.neurons.subject import layer_name
+from napari_cvsuite.reports.claims import Claim, Skipped
+from napari_cvsuite.training.labelled import find_labelled, read_labelled, spread
 from napari_cvsuite.version import __version__
 
-__all__ = ["ModelFacts", "PairReport", "ReportInputs", "command", "run", "spread"]
+__all__ = ["ModelFacts", "PairReport", "ReportInputs", "command", "run"]
 
 NO_IMAGES = "No labelled images were given (--images)."
 NO_STIMULI = "No cue-conflict images were given (--stimuli)."
@@ -242,20 +240,6 @@ def _with_networks(
     classes = diversity(networks, layers, kept, options, context.part(6, 8, "types of inputs"))
     silenced = ablation(networks, layer, kept, options, context.part(7, 8, "ablation"))
     return first, smoothness, noise(found, options), classes, silenced
-
-
-def spread(found: Sequence[tuple[Path, str]], limit: int, seed: int) -> list[tuple[Path, str]]:
-    """Return at most `limit` images, as many of each class as there are, in a random order."""
-    order = np.random.default_rng(seed).permutation(len(found)).tolist()
-    met: Counter[str] = Counter()
-    ranked = []
-    for number in order:
-        label = found[number][1]
-        ranked.append((met[label], number))
-        met[label] += 1
-    # The sort is stable: one image of each class, then the next one of each.
-    ranked.sort(key=lambda one: one[0])
-    return [found[number] for _, number in ranked[:limit]]
 
 
 def command(inputs: ReportInputs, options: ReportOptions) -> str:

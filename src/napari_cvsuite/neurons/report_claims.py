@@ -6,44 +6,20 @@ The rules are of this project. A claim holds only where the numbers and their in
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from napari_cvsuite.neurons.report_parts import (
     BiasPart,
     DissectionPart,
     DiversityPart,
     NoisePart,
-    Skipped,
     SmoothnessPart,
 )
+from napari_cvsuite.reports.claims import UNKNOWN, Claim, Skipped, verdict
 from napari_cvsuite.training.accuracy import wilson
 
-__all__ = ["HOLDS", "NOT", "UNKNOWN", "Claim", "features", "judge", "shape", "smoother", "types"]
+__all__ = ["features", "judge", "shape", "smoother", "types"]
 
-HOLDS, NOT, UNKNOWN = "holds on this pair", "does not hold", "not measured"
 LOW_LEVEL = {"color", "colors", "colour", "colours", "texture", "textures"}
 """Names of groups of concepts that count as low-level features."""
-
-
-@dataclass(frozen=True)
-class Claim:
-    """A claim of the paper, judged.
-
-    Parameters
-    ----------
-    text : str
-    verdict : str
-        One of :data:`HOLDS`, :data:`NOT` and :data:`UNKNOWN`.
-    rule : str
-        When it holds.
-    because : str
-        The numbers, or why there are none.
-    """
-
-    text: str
-    verdict: str
-    rule: str
-    because: str
 
 
 def judge(
@@ -69,7 +45,7 @@ def shape(part: BiasPart | Skipped) -> Claim:
     because = (
         f"S {S.value:.3f} [{S.low:.3f}, {S.high:.3f}], R {R.value:.3f} [{R.low:.3f}, {R.high:.3f}]."
     )
-    return Claim(text, _verdict(R.low > S.high), rule, because)
+    return Claim(text, verdict(R.low > S.high), rule, because)
 
 
 def smoother(smoothness: SmoothnessPart, noise: NoisePart | Skipped) -> Claim:
@@ -89,7 +65,7 @@ def smoother(smoothness: SmoothnessPart, noise: NoisePart | Skipped) -> Claim:
         f"TV/L1 of the first kernels: S {S:.3f}, R {R:.3f}. R changes less in {len(blocked)} of "
         f"{len(noise.layers)} layers{': ' if blocked else ''}{', '.join(blocked)}."
     )
-    return Claim(text, _verdict(R < S and len(blocked) == len(noise.layers)), rule, because)
+    return Claim(text, verdict(R < S and len(blocked) == len(noise.layers)), rule, because)
 
 
 def features(part: DissectionPart | Skipped) -> Claim:
@@ -118,7 +94,7 @@ def features(part: DissectionPart | Skipped) -> Claim:
         f"S {S.value:.1%} [{S.low:.1%}, {S.high:.1%}] of {S.n} detectors, R {R.value:.1%} "
         f"[{R.low:.1%}, {R.high:.1%}] of {R.n}."
     )
-    return Claim(text, _verdict(R.low > S.high), rule, because)
+    return Claim(text, verdict(R.low > S.high), rule, because)
 
 
 def types(part: DiversityPart | Skipped) -> Claim:
@@ -136,8 +112,4 @@ def types(part: DiversityPart | Skipped) -> Claim:
         f"S {S.value:.2f} [{S.low:.2f}, {S.high:.2f}] classes, R {R.value:.2f} [{R.low:.2f}, "
         f"{R.high:.2f}]."
     )
-    return Claim(text, _verdict(R.high < S.low), rule, because)
-
-
-def _verdict(holds: bool) -> str:
-    return HOLDS if holds else NOT
+    return Claim(text, verdict(R.high < S.low), rule, because)

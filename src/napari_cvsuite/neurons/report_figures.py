@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import io
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from napari_cvsuite.neurons.files import DIVERGING
 from napari_cvsuite.neurons.report_parts import (
     AblationPart,
     AccuracyPart,
@@ -19,11 +16,13 @@ from napari_cvsuite.neurons.report_parts import (
     DissectionPart,
     DiversityPart,
     Examples,
-    Interval,
     NoisePart,
     SmoothnessPart,
 )
 from napari_cvsuite.neurons.shape_bias import PEOPLE
+from napari_cvsuite.reports.figures import COLOURS, errors, legend, png
+from napari_cvsuite.reports.files import DIVERGING
+from napari_cvsuite.reports.intervals import Interval
 from napari_cvsuite.training.accuracy import Rate
 
 __all__ = [
@@ -38,29 +37,7 @@ __all__ = [
     "smoothness_figure",
 ]
 
-COLOURS = ("#0072b2", "#d55e00")
-"""Of S and R; told apart by colour-blind people and in grey print (Okabe and Ito 2008)."""
 NAMES = ("S, standard", "R, robust")
-DPI = 130
-Draw = Callable[[Figure], None]
-
-
-def _png(width: float, height: float, draw: Draw) -> bytes:
-    figure = Figure(figsize=(width, height), layout="constrained")
-    FigureCanvasAgg(figure)
-    draw(figure)
-    kept = io.BytesIO()
-    # Without the version of matplotlib, so that the same numbers give the same bytes.
-    figure.savefig(kept, format="png", dpi=DPI, metadata={"Software": None})
-    return kept.getvalue()
-
-
-def _errors(rows: Sequence[Rate | Interval]) -> list[list[float]]:
-    # An interval of resamples need not hold the value itself.
-    return [
-        [max(0.0, one.value - one.low) for one in rows],
-        [max(0.0, one.high - one.value) for one in rows],
-    ]
 
 
 def _bars(
@@ -71,21 +48,16 @@ def _bars(
 ) -> None:
     """Draw horizontal bars, S above R, the first row on top."""
     places = np.arange(len(labels))
-    for number, (colour, name) in enumerate(zip(COLOURS, NAMES, strict=True)):
+    for number, (colour, name) in enumerate(zip(COLOURS[:2], NAMES, strict=True)):
         rows = [pair[number] for pair in pairs]
         values = [one.value for one in rows]
         at = places + (number - 0.5) * 0.38
-        axes.barh(at, values, 0.38, color=colour, label=name, xerr=_errors(rows), ecolor="#333333")
+        axes.barh(at, values, 0.38, color=colour, label=name, xerr=errors(rows), ecolor="#333333")
     axes.set_yticks(places, labels)
     axes.invert_yaxis()
     axes.set_xlabel(label)
     axes.grid(axis="x", alpha=0.3)
     axes.set_axisbelow(True)
-
-
-def _legend(figure: Figure, axes: Any) -> None:
-    handles, labels = axes.get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside upper center", ncols=3, frameon=False)
 
 
 def control_name(control: str, level: float | None) -> str:
@@ -105,9 +77,9 @@ def accuracy_figure(part: AccuracyPart) -> bytes:
         _bars(axes, labels, pairs, "share named rightly, 95 % interval")
         axes.set_xlim(0, 1)
         axes.axhline(1.5, color="#666666", linewidth=0.8)
-        _legend(figure, axes)
+        legend(figure, axes)
 
-    return _png(7.5, 1.2 + 0.38 * len(labels), draw)
+    return png(7.5, 1.2 + 0.38 * len(labels), draw)
 
 
 def bias_figure(part: BiasPart) -> bytes:
@@ -125,13 +97,13 @@ def bias_figure(part: BiasPart) -> bytes:
         axes.axvspan(*PEOPLE, color="#009e73", alpha=0.3, label="people")
         axes.set_xlim(0, 1)
         axes.axhline(0.5, color="#666666", linewidth=0.8)
-        _legend(figure, axes)
+        legend(figure, axes)
 
-    return _png(7.5, 1.3 + 0.4 * len(pairs), draw)
+    return png(7.5, 1.3 + 0.4 * len(pairs), draw)
 
 
 def _lines(axes: Any, labels: Sequence[str], values: Sequence[tuple[float, float]]) -> None:
-    for number, (colour, marker) in enumerate(zip(COLOURS, "os", strict=True)):
+    for number, (colour, marker) in enumerate(zip(COLOURS[:2], "os", strict=True)):
         shown = [pair[number] for pair in values]
         axes.plot(range(len(labels)), shown, color=colour, marker=marker, label=NAMES[number])
     axes.set_xticks(range(len(labels)), labels, rotation=60, ha="right", fontsize=8)
@@ -152,9 +124,9 @@ def smoothness_figure(part: SmoothnessPart) -> bytes:
             layers = [row.layer for row in part.activations]
             _lines(panels[1], layers, [row.tv_over_l1 for row in part.activations])
             panels[1].set_title("activations", fontsize=10)
-        _legend(figure, panels[0])
+        legend(figure, panels[0])
 
-    return _png(7.5, 3.8, draw)
+    return png(7.5, 3.8, draw)
 
 
 def examples_figure(part: Examples) -> bytes:
@@ -174,7 +146,7 @@ def examples_figure(part: Examples) -> bytes:
                 axes.set_yticks([])
             line[0].set_ylabel(name)
 
-    return _png(7.5, 0.4 + 3 * 7.2 / max(4, len(part.images)), draw)
+    return png(7.5, 0.4 + 3 * 7.2 / max(4, len(part.images)), draw)
 
 
 def noise_figure(part: NoisePart) -> bytes:
@@ -184,9 +156,9 @@ def noise_figure(part: NoisePart) -> bytes:
         axes = figure.add_subplot()
         pairs = [row.change for row in part.layers]
         _bars(axes, [row.layer for row in part.layers], pairs, "mean change / mean activation")
-        _legend(figure, axes)
+        legend(figure, axes)
 
-    return _png(7.5, 1.2 + 0.5 * len(part.layers), draw)
+    return png(7.5, 1.2 + 0.5 * len(part.layers), draw)
 
 
 def dissection_figure(part: DissectionPart) -> bytes:
@@ -196,7 +168,7 @@ def dissection_figure(part: DissectionPart) -> bytes:
 
     def draw(figure: Figure) -> None:
         axes = figure.add_subplot()
-        for number, colour in enumerate(COLOURS):
+        for number, colour in enumerate(COLOURS[:2]):
             at = places + (number - 0.5) * 0.38
             every = [row.detectors[number] / totals[number] for row in part.concepts]
             sure = [row.reliable[number] / totals[number] for row in part.concepts]
@@ -206,9 +178,9 @@ def dissection_figure(part: DissectionPart) -> bytes:
         axes.invert_yaxis()
         axes.set_xlabel("share of channels that are detectors; pale: not reliable")
         axes.grid(axis="x", alpha=0.3)
-        _legend(figure, axes)
+        legend(figure, axes)
 
-    return _png(7.5, 1.2 + 0.4 * len(part.concepts), draw)
+    return png(7.5, 1.2 + 0.4 * len(part.concepts), draw)
 
 
 def diversity_figure(part: DiversityPart) -> bytes:
@@ -219,9 +191,9 @@ def diversity_figure(part: DiversityPart) -> bytes:
         rows = (*part.layers, part.total)
         label = f"classes among the top {part.top} images, mean over channels"
         _bars(axes, [row.layer for row in rows], [row.classes for row in rows], label)
-        _legend(figure, axes)
+        legend(figure, axes)
 
-    return _png(7.5, 1.2 + 0.5 * (len(part.layers) + 1), draw)
+    return png(7.5, 1.2 + 0.5 * (len(part.layers) + 1), draw)
 
 
 def ablation_figure(part: AblationPart) -> bytes:
@@ -236,6 +208,6 @@ def ablation_figure(part: AblationPart) -> bytes:
         axes.set_ylabel("error without the channel")
         axes.set_ylim(bottom=0)
         axes.grid(alpha=0.3)
-        _legend(figure, axes)
+        legend(figure, axes)
 
-    return _png(7.5, 3.6, draw)
+    return png(7.5, 3.6, draw)

@@ -8,10 +8,7 @@ from typing import Any
 
 from napari_cvsuite.images import replacing
 from napari_cvsuite.neurons import report_figures as figures
-from napari_cvsuite.neurons.files import write_facts
 from napari_cvsuite.neurons.report import PairReport
-from napari_cvsuite.neurons.report_claims import HOLDS, NOT
-from napari_cvsuite.neurons.report_markup import figure, note, table, text
 from napari_cvsuite.neurons.report_parts import (
     AblationPart,
     AccuracyPart,
@@ -19,33 +16,19 @@ from napari_cvsuite.neurons.report_parts import (
     DissectionPart,
     DiversityPart,
     NoisePart,
-    Skipped,
     SmoothnessPart,
 )
+from napari_cvsuite.reports.claims import Skipped, claims_table
+from napari_cvsuite.reports.files import write_facts
+from napari_cvsuite.reports.markup import figure, note, page, table, text
 
 __all__ = ["html", "write_report"]
 
-STYLE = """
-body { font: 16px/1.5 system-ui, sans-serif; color: #1a1a1a; background: #fff;
-  max-width: 60rem; margin: 2rem auto; padding: 0 1rem; }
-h1, h2 { line-height: 1.2; }
-h2 { margin-top: 2.5rem; border-bottom: 1px solid #767676; }
-table { border-collapse: collapse; margin: 1rem 0; font-variant-numeric: tabular-nums; }
-caption { text-align: left; font-weight: 600; padding: .3rem 0; }
-th, td { border: 1px solid #b0b0b0; padding: .25rem .6rem; text-align: left;
-  vertical-align: top; }
-thead th { background: #ececec; }
-td.number { text-align: right; white-space: nowrap; }
-figure { margin: 1rem 0; }
-img { max-width: 100%; height: auto; }
-figcaption, .note { color: #4a4a4a; font-size: .9rem; }
-.skipped { border-left: .3rem solid #767676; padding-left: .8rem; }
-.wide { overflow-x: auto; }
-code { overflow-wrap: anywhere; background: #f2f2f2; padding: 0 .2rem; }
-@media print { body { max-width: none; margin: 0; font-size: 10pt; } a { color: inherit; }
-  h2 { break-after: avoid; } figure, tr { break-inside: avoid; } .wide { overflow: visible; } }
-"""
 OURS = "Definition of this project."
+CAUTION = (
+    "The rules are of this project. A difference that so many images cannot tell from chance "
+    "counts as “does not hold”. One pair does not confirm or refute a claim on others."
+)
 
 
 def write_report(report: PairReport, folder: Path) -> list[Path]:
@@ -83,13 +66,8 @@ def html(report: PairReport) -> str:
         else:
             body += [f"<p>{text(part.in_words())}</p>", *shown(part)]
         body.append("</section>")
-    body += _claims(report)
-    return (
-        '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<title>{text(f'{S.name} and {R.name}')}</title>\n<style>{STYLE}</style>\n</head>\n"
-        "<body>\n<main>\n" + "\n".join(body) + "\n</main>\n</body>\n</html>\n"
-    )
+    body += claims_table(report.claims, CAUTION)
+    return page(f"{S.name} and {R.name}", body)
 
 
 def _head(report: PairReport) -> Iterator[str]:
@@ -290,18 +268,3 @@ def _ablation(part: AblationPart) -> Iterator[str]:
     header = ("", "channels", "mean error", "largest", "of channel", "channels with any error")
     yield table(f"One channel of {part.layer} set to zero, {part.n} images", header, rows)
     yield note("With all channels the error is 0: these are images that both name rightly.")
-
-
-def _claims(report: PairReport) -> Iterator[str]:
-    yield '<section><h2 id="claims">Do the paper&#x27;s claims hold?</h2>'
-    marks = {HOLDS: "✓ ", NOT: "✗ "}
-    rows = [
-        (one.text, marks.get(one.verdict, "– ") + one.verdict, one.because, one.rule)
-        for one in report.claims
-    ]
-    yield table("Claims", ("claim", "verdict", "numbers", "holds if"), rows)
-    yield note(
-        "The rules are of this project. A difference that so many images cannot tell from chance "
-        "counts as “does not hold”. One pair does not confirm or refute a claim on others."
-    )
-    yield "</section>"

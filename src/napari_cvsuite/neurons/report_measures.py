@@ -23,19 +23,16 @@ from napari_cvsuite.neurons.gradients import gradient
 from napari_cvsuite.neurons.options import ReportOptions
 from napari_cvsuite.neurons.report_accuracy import Networks, batches
 from napari_cvsuite.neurons.report_parts import (
-    DRAWS,
     AblationPart,
     ActivationRow,
     DiversityPart,
     DiversityRow,
     Examples,
-    Interval,
     KernelRow,
     NoisePart,
     NoiseRow,
     SaliencyRow,
     SilencedRow,
-    bootstrap_mean,
 )
 from napari_cvsuite.neurons.saliency import signed_map
 from napari_cvsuite.neurons.smoothness import (
@@ -46,6 +43,7 @@ from napari_cvsuite.neurons.smoothness import (
     outlier_channels,
     saliency_tv,
 )
+from napari_cvsuite.reports.intervals import DRAWS, Interval, bootstrap_mean
 from napari_cvsuite.training.labelled import Labelled, tensors
 
 __all__ = [

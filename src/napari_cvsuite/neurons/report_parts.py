@@ -6,7 +6,6 @@ adversarially trained network R (Chen et al. 2020, arXiv 2006.09373).
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,10 +17,10 @@ from napari_cvsuite.neurons.dissecting import Dissected
 from napari_cvsuite.neurons.shape_bias import PEOPLE
 from napari_cvsuite.neurons.smoothness import KernelSmoothness
 from napari_cvsuite.neurons.units import Comparison
+from napari_cvsuite.reports.intervals import Interval
 from napari_cvsuite.training.accuracy import Rate
 
 __all__ = [
-    "DRAWS",
     "RELIABLE",
     "AblationPart",
     "AccuracyPart",
@@ -32,53 +31,16 @@ __all__ = [
     "DiversityPart",
     "DiversityRow",
     "Examples",
-    "Interval",
     "KernelRow",
     "NoisePart",
     "NoiseRow",
     "SaliencyRow",
     "SilencedRow",
-    "Skipped",
     "SmoothnessPart",
-    "bootstrap_mean",
 ]
 
-DRAWS = 1000
-"""Resamples of a bootstrap interval."""
 RELIABLE = 0.05
 """Family-wise p up to which a detector is unlikely to be chance."""
-
-
-@dataclass(frozen=True)
-class Interval:
-    """A value with its 95 % interval, here by the bootstrap (Efron 1979)."""
-
-    value: float
-    low: float
-    high: float
-
-
-def bootstrap_mean(values: NDArray[np.float64], seed: int) -> Interval:
-    """Return the mean of values with the interval of means of resamples.
-
-    Parameters
-    ----------
-    values : ndarray of float64, shape (N,)
-        Of none the mean is NaN.
-    seed : int
-    """
-    if not len(values):
-        return Interval(math.nan, math.nan, math.nan)
-    drawn = np.random.default_rng(seed).integers(len(values), size=(DRAWS, len(values)))
-    low, high = np.quantile(values[drawn].mean(axis=1), [0.025, 0.975])
-    return Interval(float(values.mean()), float(low), float(high))
-
-
-@dataclass(frozen=True)
-class Skipped:
-    """A section without numbers, and why."""
-
-    reason: str
 
 
 @dataclass(frozen=True)

@@ -10,9 +10,10 @@ from numpy.typing import NDArray
 
 from napari_cvsuite.images import Image
 from napari_cvsuite.jobs.context import Context
+from napari_cvsuite.models.subject import Likely, opened, see
 from napari_cvsuite.neurons.ablation import ablate, ablate_each, channel_means
 from napari_cvsuite.neurons.options import AblateOptions, channel_list
-from napari_cvsuite.neurons.subject import Likely, layer_name, opened, see
+from napari_cvsuite.neurons.subject import layer_name
 
 __all__ = ["Silenced", "run"]
 

@@ -13,12 +13,12 @@ from torch import Tensor
 
 from napari_cvsuite.images import Image
 from napari_cvsuite.jobs.context import Context
+from napari_cvsuite.models.subject import Subject, opened, see
 from napari_cvsuite.neurons.controls import gaussian_noise
 from napari_cvsuite.neurons.gradients import gradient
 from napari_cvsuite.neurons.options import SmoothnessOptions
 from napari_cvsuite.neurons.saliency import signed_map
 from napari_cvsuite.neurons.smoothness import kernel_smoothness, noise_response, saliency_tv
-from napari_cvsuite.neurons.subject import Subject, opened, see
 from napari_cvsuite.neurons.target import Scores, Target
 
 __all__ = ["LayerRow", "Simplicity", "measure", "run"]

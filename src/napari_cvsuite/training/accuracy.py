@@ -15,13 +15,13 @@ from torch import Tensor, nn
 
 from napari_cvsuite.jobs.context import Context
 from napari_cvsuite.models.attack import pgd
-from napari_cvsuite.models.catalog import CardError, Catalogue, ModelCard
 from napari_cvsuite.models.device import choose_device
 from napari_cvsuite.models.store import default_store
+from napari_cvsuite.models.subject import classifier_card
 from napari_cvsuite.training.accuracy_options import AccuracyOptions
 from napari_cvsuite.training.labelled import Labelled, find_labelled, read_labelled, tensors
 
-__all__ = ["Accuracy", "Rate", "classifier_card", "evaluate", "wilson"]
+__all__ = ["Accuracy", "Rate", "evaluate", "wilson"]
 
 Z = 1.959964
 """Of a two-sided interval of 95 %."""
@@ -90,22 +90,6 @@ def wilson(right: int, n: int) -> Rate:
     middle = (share + Z * Z / (2 * n)) / (1 + Z * Z / n)
     half = Z / (1 + Z * Z / n) * math.sqrt(share * (1 - share) / n + Z * Z / (4 * n * n))
     return Rate(share, max(0.0, middle - half), min(1.0, middle + half), n)
-
-
-def classifier_card(name: str) -> ModelCard:
-    """Return the card of a classifier.
-
-    Raises
-    ------
-    UnknownModelError
-        There is none of that name.
-    CardError
-        It is for another task.
-    """
-    card = Catalogue().get(name)
-    if card.task != "classification":
-        raise CardError(f"{name} is for {card.task}, not for classification; choose a classifier")
-    return card
 
 
 def evaluate(
