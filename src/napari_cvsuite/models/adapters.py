@@ -45,7 +45,7 @@ _NESTS = (
     "best",
     "ema",
 )
-SCALINGS = {"qtseg": "minmax", "topiq": "unit", "cnn": "unit"}
+SCALINGS = {"qtseg": "minmax", "topiq": "unit", "cnn": "unit", "vit": "unit"}
 """How the networks of each architecture want their input scaled."""
 _TOPIQ = ("semantic_model.", "weight_pool.", "dim_reduce.", "attn_blks.", "score_linear.")
 USE = "Use a QTSeg checkpoint of the whole network, as training writes."
@@ -292,6 +292,10 @@ def describe(
         from napari_cvsuite.models.cnn_weights import cnn_fields
 
         inferred = cnn_fields(state, fields.get("options", {}))
+    elif fields["architecture"] == "vit":
+        from napari_cvsuite.models.vit_weights import vit_fields
+
+        inferred = vit_fields(state, fields.get("options", {}))
     else:
         inferred = {}
     options = {**inferred.get("options", {}), **fields.get("options", {})}
@@ -307,9 +311,12 @@ def describe(
 
 def _architecture(state: Mapping[str, Tensor]) -> str:
     from napari_cvsuite.models.cnn_weights import looks_like_cnn
+    from napari_cvsuite.models.vit_weights import looks_like_vit
 
     if any(key.startswith(_TOPIQ) for key in state):
         return "topiq"
+    if looks_like_vit(state):
+        return "vit"
     return "cnn" if looks_like_cnn(state) else "qtseg"
 
 

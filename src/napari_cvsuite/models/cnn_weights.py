@@ -14,7 +14,7 @@ from napari_cvsuite.models.cnn import IMAGENET_MEAN, IMAGENET_STD, Classifier, b
 from napari_cvsuite.models.googlenet import GoogLeNet
 from napari_cvsuite.models.weights import WeightsError
 
-__all__ = ["build_cnn", "cnn_fields", "infer_network", "looks_like_cnn", "read_layout"]
+__all__ = ["build_cnn", "cnn_fields", "infer_network", "looks_like_cnn", "read_layout", "split_normaliser"]
 
 Normaliser = tuple[Tensor, Tensor]
 USE = "Use the checkpoint of a whole classifier, such as torchvision's or a training run's."
@@ -58,7 +58,7 @@ def read_layout(
     WeightsError
         An entry is missing, unknown or of another shape; the message names it.
     """
-    found, normaliser = _stripped(innermost(container))
+    found, normaliser = split_normaliser(innermost(container))
     wanted = {key: torch.empty(tuple(shape), device="meta") for key, shape in expected.items()}
     # Heads of GoogLeNet that are used in training alone.
     found = {k: v for k, v in found.items() if k in wanted or not k.startswith(("aux1.", "aux2."))}
@@ -69,8 +69,14 @@ def read_layout(
     return found, normaliser
 
 
-def _stripped(container: Mapping[str, Any]) -> tuple[dict[str, Tensor], Normaliser | None]:
-    """Return the tensors by torchvision's names, and the normaliser apart from them."""
+def split_normaliser(container: Mapping[str, Any]) -> tuple[dict[str, Tensor], Normaliser | None]:
+    """Return the tensors of the network by its own names, and the normaliser apart from them.
+
+    Parameters
+    ----------
+    container : mapping
+        State dict in any layout of :func:`read_layout`; what is no tensor is left out.
+    """
     norm: dict[bool, Tensor] = {}
     rest: dict[str, Tensor] = {}
     for key, value in container.items():
@@ -97,7 +103,7 @@ def _stripped(container: Mapping[str, Any]) -> tuple[dict[str, Tensor], Normalis
 def looks_like_cnn(state: Mapping[str, Tensor]) -> bool:
     """Return whether :func:`infer_network` knows the network of a state dict."""
     try:
-        infer_network(_stripped(state)[0])
+        infer_network(split_normaliser(state)[0])
     except WeightsError:
         return False
     return True
@@ -161,7 +167,7 @@ def build_cnn(state: Mapping[str, Tensor], options: Mapping[str, Any]) -> Classi
     unknown = sorted(set(options) - set(known))
     if unknown:
         raise WeightsError(f"Classifiers have no options {', '.join(unknown)}; correct the card.")
-    flat, inside = _stripped(state)
+    flat, inside = split_normaliser(state)
     name, classes = _network(flat, str(options.get("network", "")))
     with torch.device("meta"):
         made = build(name, classes)
@@ -199,7 +205,7 @@ def _network(state: Mapping[str, Tensor], stated: str) -> tuple[str, int]:
 def cnn_fields(state: Mapping[str, Tensor], options: Mapping[str, Any]) -> dict[str, Any]:
     """Return the fields of a model card that the weights show; see :func:`build_cnn`."""
     made = build_cnn(state, options)
-    flat, _ = _stripped(state)
+    flat, _ = split_normaliser(state)
     name, classes = _network(flat, str(options.get("network", "")))
     small = name.endswith("-small")
     clamp = made.normalize.clamp

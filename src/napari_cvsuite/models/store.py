@@ -231,17 +231,35 @@ def _build_cnn(card: ModelCard, state: Mapping[str, Tensor], form: str) -> nn.Mo
     from napari_cvsuite.models.cnn_weights import build_cnn
 
     made = build_cnn(state, card.options)
-    outputs = [p for p in made.parameters() if p.ndim == 2][-1].shape[0]
+    _require_outputs(card, [p for p in made.parameters() if p.ndim == 2][-1].shape[0])
+    # Jobs that look into a classifier need its plain form; a fused one would gain them nothing.
+    return made
+
+
+def _build_vit(card: ModelCard, state: Mapping[str, Tensor], form: str) -> nn.Module:
+    from napari_cvsuite.models.vit import VisionTransformer
+    from napari_cvsuite.models.vit_weights import build_vit
+
+    made = build_vit(state, card.options)
+    assert isinstance(made.model, VisionTransformer)
+    _require_outputs(card, made.model.config.num_classes)
+    return made
+
+
+def _require_outputs(card: ModelCard, outputs: int) -> None:
     if outputs != len(card.classes):
         raise WeightsError(
             f"The card of {card.name!r} names {len(card.classes)} classes, but its weights have "
             f"{outputs} outputs; correct the card."
         )
-    # Jobs that look into a classifier need its plain form; a fused one would gain them nothing.
-    return made
 
 
-BUILDERS: dict[str, Builder] = {"qtseg": _build_qtseg, "topiq": _build_topiq, "cnn": _build_cnn}
+BUILDERS: dict[str, Builder] = {
+    "qtseg": _build_qtseg,
+    "topiq": _build_topiq,
+    "cnn": _build_cnn,
+    "vit": _build_vit,
+}
 """Makers of networks by architecture; assign to it to register one."""
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -16,13 +16,16 @@ from torch.nn import functional as F
 from napari_cvsuite.jobs.context import Context
 from napari_cvsuite.jobs.request import InputReference, RequestError
 from napari_cvsuite.models.attack import pgd, pgd_step
-from napari_cvsuite.models.catalog import Catalogue, InputSpec
-from napari_cvsuite.models.cnn import Classifier, build
-from napari_cvsuite.models.cnn_weights import build_cnn
+from napari_cvsuite.models import cnn, vit
+from napari_cvsuite.models.catalog import InputSpec
+from napari_cvsuite.models.cnn import Classifier
 from napari_cvsuite.models.device import choose_device
-from napari_cvsuite.models.weights import WeightsError, locate, read_state_dict
+from napari_cvsuite.models.vit import VisionTransformer
+from napari_cvsuite.models.weights import WeightsError, read_state_dict
 from napari_cvsuite.training.augment import augment
 from napari_cvsuite.training.classifier_options import ClassifierOptions
+from napari_cvsuite.training.distil import Learner, Objective
+from napari_cvsuite.training.given import given_classifier
 from napari_cvsuite.training.labelled import (
     Labelled,
     find_labelled,
@@ -89,7 +92,11 @@ class TrainInputs:
 
 
 def mislead(
-    network: nn.Module, x: Tensor, labels: Tensor, options: ClassifierOptions, seed: int
+    network: Callable[[Tensor], Tensor],
+    x: Tensor,
+    labels: Tensor,
+    options: ClassifierOptions,
+    seed: int,
 ) -> Tensor:
     """Return images within the radius that raise the cross-entropy, from a random place in it.
 
@@ -98,8 +105,8 @@ def mislead(
 
     Parameters
     ----------
-    network : nn.Module
-        In the mode that it is trained in.
+    network : callable
+        Maps images to logits; in the mode that it is trained in.
     x : Tensor, shape (B, 3, H, W)
         In [0, 1].
     labels : Tensor of int64, shape (B,)
@@ -155,7 +162,8 @@ def _batches(
         labels = torch.from_numpy(data.labels[chosen])
         if options.adversarial != "none":
             x, labels = x.to(device), labels.to(device)
-            x = mislead(network, x, labels, options, int(rng.integers(2**31)))
+            answer = network.logits if isinstance(network, Learner) else network
+            x = mislead(answer, x, labels, options, int(rng.integers(2**31)))
         yield x, labels
 
 
@@ -208,15 +216,17 @@ def _network(options: ClassifierOptions, data: Labelled) -> Classifier:
         [round(float(value) / 255, 4) for value in one]
         for one in (data.images.mean(axis=(0, 1, 2)), data.images.std(axis=(0, 1, 2)))
     )
-    made = Classifier(build(options.arch, len(data.classes)), mean, [max(s, 0.01) for s in std])
+    inner, std = _build(options, len(data.classes)), [max(s, 0.01) for s in std]
+    made = Classifier(inner, mean, std)
+    by_depth = options.distill != "none"
+    if by_depth or options.teacher:
+        made = Learner(inner, mean, std, by_depth)
     if options.start:
-        path = Path(options.start)
-        if not path.is_file():
-            path = locate(Catalogue().get(options.start))
-        given = build_cnn(read_state_dict(path), {}).state_dict()
-        if {k: v.shape for k, v in given.items()} != {
-            k: v.shape for k, v in made.state_dict().items()
-        }:
+        own = made.state_dict()
+        # Weights of paths can be learned for a network that was trained without them.
+        scale = {k: v for k, v in own.items() if k.startswith("model.ensemble_scale.")}
+        given = {**scale, **given_classifier(options.start)[0].state_dict()}
+        if {k: v.shape for k, v in given.items()} != {k: v.shape for k, v in own.items()}:
             raise WeightsError(
                 f"{options.start} is another network than {options.arch} with "
                 f"{len(data.classes)} classes; choose that of the file"
@@ -226,20 +236,104 @@ def _network(options: ClassifierOptions, data: Labelled) -> Classifier:
     return network
 
 
-def _facts(options: ClassifierOptions, data: Labelled, inputs: TrainInputs, held: int) -> Any:
+def _build(options: ClassifierOptions, classes: int) -> nn.Module:
+    if not options.is_transformer:
+        return cnn.build(options.arch, classes)
+    config = {
+        **vit.SMALL[options.arch],
+        "image_size": options.size,
+        "patch_size": options.patch,
+        "num_classes": classes,
+        "stem": options.stem_layers(),
+        "ensemble_scale": options.ensemble_scale,
+        "placement": options.placement,
+    }
+    return vit.build(config)
+
+
+def _objective(options: ClassifierOptions, data: Labelled, device: str) -> Any:
+    """Return the loss: a plain one, or one that distils."""
+    if options.distill == "none" and not options.teacher:
+        return functools.partial(_loss, options.smoothing)
+    teacher = _teacher(options, data).to(device) if options.teacher else None
+    return Objective(
+        smoothing=options.smoothing,
+        temperature=options.temperature,
+        logit_weight=options.logit_weight if options.distill in ("logit", "both") else 0.0,
+        hidden_weight=options.hidden_weight if options.distill in ("hidden", "both") else 0.0,
+        teacher=teacher,
+        teacher_weight=options.teacher_weight,
+        reduced=options.precision == "bfloat16",
+    )
+
+
+def _teacher(options: ClassifierOptions, data: Labelled) -> Classifier:
+    made, card = given_classifier(options.teacher)
+    # Files without a card have no names of classes.
+    named = card.classes[0] != "class 0"
+    if len(card.classes) != len(data.classes) or (named and card.classes != data.classes):
+        raise ValueError(
+            f"the teacher's classes are {_few(card.classes)}, but those of the images "
+            f"{_few(data.classes)}; choose a teacher of the same classes"
+        )
+    side = made.model.config.image_size if isinstance(made.model, VisionTransformer) else 0
+    if side not in (0, options.size):
+        raise ValueError(f"the teacher sees images of {side} px; choose size {side}")
+    return made.requires_grad_(False)
+
+
+def _few(names: Sequence[str]) -> str:
+    return ", ".join(names[:10]) + (f" and {len(names) - 10} more" if len(names) > 10 else "")
+
+
+def _unused(options: ClassifierOptions) -> set[str]:
+    """Return the options that had no say in a training."""
+    unused = set() if options.adversarial != "none" else {"eps", "steps"}
+    if not options.is_transformer:
+        unused |= {"patch", "stem", "ensemble_scale", "distill"}
+    if options.ensemble_scale == "none":
+        unused.add("placement")
+    if options.distill not in ("logit", "both"):
+        unused.add("logit_weight")
+    if options.distill not in ("hidden", "both"):
+        unused.add("hidden_weight")
+    if not options.teacher:
+        unused |= {"teacher", "teacher_weight"}
+        if options.distill == "none":
+            unused.add("temperature")
+    return unused
+
+
+def _undecayed(network: nn.Module) -> frozenset[str]:
+    """Return what weight decay would harm: biases, norms, embeddings and weights of paths."""
+    kept = ("class_token", "pos_embedding", "ensemble_scale")
+    named = network.named_parameters()
+    return frozenset(
+        name for name, value in named if value.ndim < 2 or any(one in name for one in kept)
+    )
+
+
+def _facts(
+    options: ClassifierOptions, data: Labelled, inputs: TrainInputs, held: int, network: Classifier
+) -> dict[str, Any]:
     # Cards travel, so they name no folder of this machine.
-    chosen = {**asdict(options), "start": Path(options.start).name}
-    if options.adversarial == "none":
-        chosen = {k: v for k, v in chosen.items() if k not in ("eps", "steps")}
+    chosen = {
+        **asdict(options),
+        "start": Path(options.start).name,
+        "teacher": Path(options.teacher).name,
+    }
+    shown: dict[str, Any] = {"network": options.arch, "clamp": False}
+    if isinstance(network.model, VisionTransformer):
+        shown = network.model.config.to_dict()
     return {
         "task": "classification",
-        "architecture": "cnn",
-        "options": {"network": options.arch, "clamp": False, "resize": options.size},
+        "architecture": "vit" if options.is_transformer else "cnn",
+        "options": {**shown, "resize": options.size},
         "input": asdict(InputSpec(mode="resize", tile=options.size, normalisation="unit")),
         "classes": list(data.classes),
         "data": f"{inputs.images.resolve().name}: {len(data)} images for training, {held} for "
         "validation and choice of the epoch.",
-        "training": chosen,
+        "training": {k: v for k, v in chosen.items() if k not in _unused(options)},
     }
 
 
@@ -273,18 +367,20 @@ def run(inputs: TrainInputs, options: ClassifierOptions, context: Context) -> Tr
     every = read_labelled(found, options.size, context)
     data, held = hold_out(every, options.held_out, options.seed)
     network = _network(options, data)
-    facts = _facts(options, data, inputs, len(held))
+    facts = _facts(options, data, inputs, len(held), network)
     validate = functools.partial(_validate, held, options, context)
     fields = {k: v for k, v in asdict(options).items() if k in LoopOptions.__annotations__}
     task = TrainingTask(
         network=network,
         batches=functools.partial(_batches, data, network, options),
-        loss=functools.partial(_loss, options.smoothing),
+        loss=_objective(options, data, device),
         validate=validate if len(held) else lambda _: {},
         score_name="val_score" if len(held) else "",
         keep=functools.partial(_keep, inputs.out, facts),
+        undecayed=_undecayed(network) if options.is_transformer else frozenset(),
     )
-    outcome = fit(task, LoopOptions(**fields), inputs.out, context, device)
+    clip = 1.0 if options.is_transformer else 5.0
+    outcome = fit(task, LoopOptions(**fields, clip=clip), inputs.out, context, device)
     model, best = inputs.out / MODEL, inputs.out / "best.pt"
     if best.exists() and not model.exists():
         network.load_state_dict(read_state_dict(best))

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from napari_cvsuite.jobs.options import Option
+from napari_cvsuite.jobs.options import Option, OptionError
 from napari_cvsuite.training.options import LoopChoices
 
-__all__ = ["ARCHITECTURES", "ClassifierOptions"]
+__all__ = ["ARCHITECTURES", "TRANSFORMERS", "ClassifierOptions"]
+
+TRANSFORMERS = ("vit-tiny", "vit-deep")
 
 ARCHITECTURES = (
     "resnet-small",
@@ -17,6 +19,7 @@ ARCHITECTURES = (
     "resnet50",
     "googlenet",
     "alexnet",
+    *TRANSFORMERS,
 )
 
 
@@ -112,3 +115,106 @@ class ClassifierOptions(LoopChoices):
     validate_every: int = Option(
         1, label="Validate every", help="Epochs between validations.", minimum=1, maximum=1000
     )
+    patch: int = Option(
+        4,
+        label="Patch",
+        help="Of transformers: side of the patches, of which the size is a multiple.",
+        minimum=1,
+        maximum=64,
+        unit="px",
+    )
+    stem: bool = Option(
+        True,
+        label="Stem",
+        help="Of transformers: make patches by a few convolutions, not by one projection.",
+    )
+    ensemble_scale: str = Option(
+        "none",
+        label="EnsembleScale",
+        help="Of transformers: learn weights of the paths, one a path or one a path and channel.",
+        choices=("none", "scalar", "channel"),
+    )
+    placement: str = Option(
+        "final",
+        label="Placement",
+        help="Whether these weigh the sum that the head reads, or all that is written to the "
+        "stream.",
+        choices=("final", "stream"),
+    )
+    distill: str = Option(
+        "none",
+        label="Self-distillation",
+        help="Of transformers: teach short paths what longer ones say, what they hold, or both.",
+        choices=("none", "logit", "hidden", "both"),
+    )
+    logit_weight: float = Option(
+        1.0,
+        label="Logit weight",
+        help="Weight of what the paths say in self-distillation.",
+        minimum=0.0,
+        maximum=1000.0,
+    )
+    hidden_weight: float = Option(
+        1.0,
+        label="Hidden weight",
+        help="Weight of what the paths hold in self-distillation.",
+        minimum=0.0,
+        maximum=1000.0,
+    )
+    teacher: str = Option(
+        "",
+        label="Teacher",
+        help="Classifier to learn from beside the labels: a model or weight file with the same "
+        "classes.",
+    )
+    teacher_weight: float = Option(
+        0.5,
+        label="Teacher's weight",
+        help="Share of the teacher's answer against that of the labels.",
+        minimum=0.0,
+        maximum=1.0,
+    )
+    temperature: float = Option(
+        2.0,
+        label="Temperature",
+        help="By which logits are divided in any distillation.",
+        minimum=0.1,
+        maximum=100.0,
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.is_transformer:
+            if self.ensemble_scale != "none" or self.distill != "none":
+                raise OptionError(
+                    f"{self.arch} has no paths to weigh or distil; choose "
+                    f"{' or '.join(TRANSFORMERS)}, or leave ensemble_scale and distill at none"
+                )
+            return
+        if self.size % self.patch:
+            raise OptionError(f"size {self.size} must be a multiple of patch {self.patch}")
+        if self.stem and _strides(self.patch) is None:
+            raise OptionError(
+                f"patch {self.patch} cannot be made by a stem, whose strides are 2 and 3; choose "
+                "another patch, or no stem"
+            )
+
+    @property
+    def is_transformer(self) -> bool:
+        """Whether the network is a vision transformer."""
+        return self.arch in TRANSFORMERS
+
+    def stem_layers(self) -> list[tuple[int, int]]:
+        """Return channels and stride of each convolution of the stem; empty without one."""
+        strides = _strides(self.patch) if self.stem else None
+        return [(min(32 * 2**i, 128), stride) for i, stride in enumerate(strides or ())]
+
+
+def _strides(patch: int) -> list[int] | None:
+    """Return three or more strides whose product is `patch`; None where 2 and 3 do not make it."""
+    found = []
+    for stride in (3, 2):
+        while patch % stride == 0:
+            found.append(stride)
+            patch //= stride
+    return found + [1] * (3 - len(found)) if patch == 1 else None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +17,7 @@ from torch import Tensor
 from napari_cvsuite.images import READERS, ImageError, cut_along, read, window_of
 from napari_cvsuite.jobs.context import Context
 
-__all__ = ["Labelled", "find_labelled", "hold_out", "read_labelled", "seen", "tensors"]
+__all__ = ["Labelled", "find_labelled", "hold_out", "read_labelled", "seen", "spread", "tensors"]
 
 UInt8 = NDArray[np.uint8]
 
@@ -100,6 +101,20 @@ def _of_table(folder: Path, table: Path, column: str) -> list[tuple[Path, str]]:
     return found
 
 
+def spread(found: Sequence[tuple[Path, str]], limit: int, seed: int) -> list[tuple[Path, str]]:
+    """Return at most `limit` images, as many of each class as there are, in a random order."""
+    order = np.random.default_rng(seed).permutation(len(found)).tolist()
+    met: Counter[str] = Counter()
+    ranked = []
+    for number in order:
+        label = found[number][1]
+        ranked.append((met[label], number))
+        met[label] += 1
+    # The sort is stable: one image of each class, then the next one of each.
+    ranked.sort(key=lambda one: one[0])
+    return [found[number] for _, number in ranked[:limit]]
+
+
 def seen(plane: UInt8, size: int) -> UInt8:
     """Return what a classifier of input `size` sees: shorter side to `size`, middle square.
 
@@ -179,6 +194,8 @@ def hold_out(data: Labelled, share: float, seed: int) -> tuple[Labelled, Labelle
     held: list[int] = []
     for number, name in enumerate(data.classes):
         own = np.flatnonzero(data.labels == number)
+        if not len(own):  # A class of the network that the images do not show.
+            continue
         count = round(share * len(own)) if share else 0
         if share and not 0 < count < len(own):
             raise ValueError(

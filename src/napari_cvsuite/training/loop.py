@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from lightning_fabric import Fabric
@@ -23,7 +23,15 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from napari_cvsuite.jobs.context import Context
 from napari_cvsuite.training.curve import draw_curve
 
-__all__ = ["LoopOptions", "Outcome", "RunFolderError", "TrainingTask", "fit", "learning_rate"]
+__all__ = [
+    "LoopOptions",
+    "LossTerms",
+    "Outcome",
+    "RunFolderError",
+    "TrainingTask",
+    "fit",
+    "learning_rate",
+]
 
 Batch = tuple[Tensor, Tensor]
 
@@ -46,6 +54,22 @@ class LoopOptions:
     seed: int
     precision: str = "float32"
     devices: int = 1
+    clip: float = 5.0
+
+
+class LossTerms(NamedTuple):
+    """A loss made of several terms.
+
+    Parameters
+    ----------
+    total : Tensor
+        What is minimised, a scalar.
+    terms : mapping of str to Tensor
+        Scalars that are logged beside it, by the name of their column.
+    """
+
+    total: Tensor
+    terms: Mapping[str, Tensor]
 
 
 @dataclass(frozen=True)
@@ -59,21 +83,24 @@ class TrainingTask:
         (epoch, part, parts) -> iterable of (input, target): the share of one of `parts` devices,
         equally long for all; a function of its arguments alone, so runs can resume.
     loss : callable
-        (output, target) -> scalar.
+        (output, target) -> scalar, or :class:`LossTerms`.
     validate : callable
         Network in eval mode -> metrics; ``score_name`` among them, larger is better.
     score_name : str
         Empty when there is nothing to validate on: then the last weights are the best.
     keep : callable, optional
         (network, metrics) -> None, called with the best weights so far.
+    undecayed : set of str
+        Names of the parameters that weight decay leaves alone.
     """
 
     network: nn.Module
     batches: Callable[[int, int, int], Iterable[Batch]]
-    loss: Callable[[Any, Tensor], Tensor]
+    loss: Callable[[Any, Tensor], Tensor | LossTerms]
     validate: Callable[[nn.Module], Mapping[str, float]]
     score_name: str
     keep: Callable[[nn.Module, Mapping[str, float]], None] | None = None
+    undecayed: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -137,7 +164,7 @@ class _Run:
             # Starts this program again for every further device.
             self.fabric.launch()
         optimiser = torch.optim.AdamW(
-            task.network.parameters(), lr=options.lr, weight_decay=options.weight_decay
+            _groups(task, options.weight_decay), lr=options.lr, weight_decay=options.weight_decay
         )
         self.average: AveragedModel | None = None
         if options.ema > 0:
@@ -173,6 +200,15 @@ class _Run:
             self.average.load_state_dict(state["average"])
         self.optimiser.load_state_dict(state["optimiser"])
         torch.set_rng_state(state["torch_rng"])
+
+
+def _groups(task: TrainingTask, decay: float) -> list[dict[str, Any]]:
+    """Return the groups of parameters of the optimiser: one for each weight decay."""
+    named = dict(task.network.named_parameters())
+    decayed = [value for name, value in named.items() if name not in task.undecayed]
+    spared = [value for name, value in named.items() if name in task.undecayed]
+    groups: list[dict[str, Any]] = [{"params": decayed, "weight_decay": decay}]
+    return [*groups, {"params": spared, "weight_decay": 0.0}] if spared else groups
 
 
 def fit(
@@ -260,24 +296,29 @@ def _train_epoch(
         group["lr"] = rate
     run.model.train()
     losses: list[float] = []
+    sums: dict[str, float] = {}
     for inputs, target in task.batches(run.epoch, run.fabric.global_rank, run.fabric.world_size):
         context.pause_point()
         output = run.model(inputs.to(run.fabric.device))
-        loss = task.loss(output, target.to(run.fabric.device))
+        found = task.loss(output, target.to(run.fabric.device))
+        loss, terms = found if isinstance(found, LossTerms) else (found, {})
         run.fabric.backward(loss)
-        run.fabric.clip_gradients(run.model, run.optimiser, max_norm=5.0)
+        run.fabric.clip_gradients(run.model, run.optimiser, max_norm=options.clip)
         run.optimiser.step()
         run.optimiser.zero_grad(set_to_none=True)
         if run.average is not None:
             run.average.update_parameters(run.model.module)
         losses.append(loss.item())
+        for name, term in terms.items():
+            sums[name] = sums.get(name, 0.0) + term.item()
         if not math.isfinite(losses[-1]):
             raise FloatingPointError(
                 f"the loss became {losses[-1]} in epoch {run.epoch + 1}; lower the learning rate"
             )
         context.progress(run.epoch, options.epochs, f"epoch {run.epoch + 1}, loss {losses[-1]:.4f}")
-    mean = sum(losses) / max(len(losses), 1)
-    return {"epoch": float(run.epoch + 1), "lr": rate, "loss": mean}
+    steps = max(len(losses), 1)
+    row = {"epoch": float(run.epoch + 1), "lr": rate, "loss": sum(losses) / steps}
+    return row | {name: total / steps for name, total in sums.items()}
 
 
 def _validate(task: TrainingTask, run: _Run, folder: Path) -> dict[str, float]:
