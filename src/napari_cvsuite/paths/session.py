@@ -1,0 +1,180 @@
+"""One image in one transformer, run once and kept, so that questions are answered quickly."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from napari_cvsuite.images import Image
+from napari_cvsuite.jobs.context import Context
+from napari_cvsuite.models.planes import Planes
+from napari_cvsuite.models.subject import Likely, Seen, Subject, opened, see_plane
+from napari_cvsuite.models.vit import VisionTransformer
+from napari_cvsuite.paths.decompose import Paths, collect
+from napari_cvsuite.paths.intervene import removed_final_set, switched_off
+from napari_cvsuite.paths.options import PathOptions
+from napari_cvsuite.paths.replace import Replacement
+from napari_cvsuite.paths.subject import names_of, normalised, number_of, provenance, transformer
+
+__all__ = ["Answer", "Session"]
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a prediction becomes while some paths are off.
+
+    Parameters
+    ----------
+    off : tuple of str
+        Names of these paths, in the order of the sum.
+    intervention, replacement : str
+        How they were taken away.
+    logits : ndarray of float32, shape (K,)
+    likely : tuple of Likely
+        The likeliest classes.
+    changed : bool
+        Whether another class is the likeliest now.
+    """
+
+    off: tuple[str, ...]
+    intervention: str
+    replacement: str
+    logits: NDArray[np.float32]
+    likely: tuple[Likely, ...]
+    changed: bool
+
+
+@dataclass(frozen=True)
+class Session:
+    """A private copy of a transformer, and everything it wrote for one plane of an image.
+
+    It holds no lease, so that it can be kept between jobs; its memory is freed with it.
+
+    Parameters
+    ----------
+    subject : Subject
+    model : VisionTransformer
+        The transformer in the subject's network.
+    seen : Seen
+    name : str
+        Of the image.
+    x : Tensor, shape (1, 3, S, S)
+        Normalised, on the subject's device.
+    paths : Paths
+    """
+
+    subject: Subject
+    model: VisionTransformer
+    seen: Seen
+    name: str
+    x: Tensor
+    paths: Paths
+
+    @classmethod
+    def start(cls, image: Image, options: PathOptions, context: Context) -> Session:
+        """Load a transformer and run it on one plane of an image.
+
+        Raises
+        ------
+        ImageError
+            The image cannot be used; the message says what to do.
+        UnknownModelError, CardError, WeightsError, DeviceError
+            The model is not to be had, or is no vision transformer.
+        NotDecomposableError, ValueError, Cancelled
+            The weights are in half precision, or give logits that are not finite.
+        """
+        with opened(options, context) as subject:
+            model = transformer(subject)
+            return cls._of(subject, model, image, options.plane, context)
+
+    def another(self, image: Image, plane: int, context: Context) -> Session:
+        """Return a session with the same network and one plane of another image.
+
+        Raises
+        ------
+        ImageError, ValueError, Cancelled
+            As :meth:`start`.
+        """
+        return self._of(self.subject, self.model, image, plane, context)
+
+    @classmethod
+    def _of(
+        cls,
+        subject: Subject,
+        model: VisionTransformer,
+        image: Image,
+        plane: int,
+        context: Context,
+    ) -> Session:
+        seen = see_plane(Planes(image, subject.options, context.check), plane, subject)
+        x = normalised(subject, seen.tensor())
+        return cls(subject, model, seen, image.name, x, collect(model, x, context))
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of the paths, in the order of the sum."""
+        return names_of(self.model)
+
+    @property
+    def logits(self) -> Tensor:
+        """Logits of the image, K values on the CPU."""
+        return self.paths.logits[0].cpu()
+
+    def provenance(self, options: Any, **more: Any) -> dict[str, Any]:
+        """Return what made a result."""
+        return provenance(self.subject, options, self.seen, image=self.name, **more)
+
+    def without(
+        self,
+        off: Collection[str],
+        intervention: str = "removed_final",
+        replacement: Replacement | None = None,
+        context: Context | None = None,
+    ) -> Answer:
+        """Return the prediction while some paths are off together.
+
+        Parameters
+        ----------
+        off : collection of str
+            Names of paths; none gives the prediction itself.
+        intervention : {"removed_final", "total_module"}
+            Left out of the final sum alone, which costs next to nothing; or replaced throughout,
+            which costs less than one run of the network.
+        replacement : Replacement, optional
+            What is written instead throughout; default nothing (zero).
+        context : Context, optional
+            Asked for cancellation between modules.
+
+        Raises
+        ------
+        OptionError
+            There is no such path.
+        ValueError
+            There is no such intervention.
+        Cancelled
+        """
+        numbers = sorted(number_of(name, self.names) for name in off)
+        if intervention == "removed_final":
+            found = removed_final_set(self.model, self.paths, numbers)
+        elif intervention == "total_module":
+            found = switched_off(self.model, self.paths, numbers, replacement, context)
+        else:
+            raise ValueError(
+                f"paths are taken away together by removed_final or total_module, not by "
+                f"{intervention!r}"
+            )
+        logits = found[0].cpu()
+        named = replacement.name if replacement is not None else "zero"
+        return Answer(
+            tuple(self.names[number] for number in numbers),
+            intervention,
+            named if intervention == "total_module" else "zero",
+            logits.float().numpy(),
+            self.subject.likely(logits),
+            int(logits.argmax()) != int(self.logits.argmax()),
+        )
