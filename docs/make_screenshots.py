@@ -14,6 +14,9 @@ from pathlib import Path
 FOLDER = Path(__file__).parent / "images"
 QUALITY = {"focus": "Score", "map": "Map"}
 NEURONS = ("saliency", "attack", "dissection")
+PATHS = {"paths": "picture", "paths-map": "map", "paths-pruning": "pruning"}
+IMAGES = "NAPARI_CVSUITE_IMAGES"
+"""Names the folder of labelled images, a folder a class, that the picture of pruning needs."""
 
 
 def main() -> None:
@@ -33,7 +36,8 @@ def main() -> None:
     from napari_cvsuite.segmentation.demo import DEMOS
 
     # One process a picture: a second viewer in one process keeps the first one's window state.
-    for name in (*DEMOS, "options", *QUALITY, *NEURONS):
+    names = (*DEMOS, "options", *QUALITY, *NEURONS, *PATHS)
+    for name in names if os.environ.get(IMAGES) else names[:-1]:
         os.spawnv(os.P_WAIT, sys.executable, [sys.executable, __file__, name])
 
 
@@ -43,6 +47,10 @@ def one(app: object, name: str) -> None:
         options(app)
     elif name in NEURONS:
         app.demo_neurons(name, FOLDER / f"neurons-{name}.png")  # type: ignore[attr-defined]
+    elif name in PATHS:
+        images = os.environ.get(IMAGES)
+        given = {"images": Path(images)} if images else {}
+        app.demo_paths(PATHS[name], FOLDER / f"{name}.png", **given)  # type: ignore[attr-defined]
     elif name in QUALITY:
         app.demo_quality(QUALITY[name], FOLDER / f"quality-{name}.png")  # type: ignore[attr-defined]
     else:

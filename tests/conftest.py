@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -110,3 +110,70 @@ def other_classifier(home: Path, tmp_path: Path) -> Iterator[str]:
 
     yield _install_classifier(tmp_path / "tiny-pair-r.safetensors", 1)
     store.default_store().evict_all()
+
+
+def _install_transformer(path: Path, seed: int, **changes: object) -> str:
+    """Install a vision transformer of two layers with random weights; return its name."""
+    import torch
+    from safetensors.torch import save_file
+
+    from napari_cvsuite.models.cnn import Classifier
+    from napari_cvsuite.models.vit import build
+    from napari_cvsuite.models.weights import import_file
+
+    torch.manual_seed(seed)
+    config = {
+        "image_size": 32,
+        "patch_size": 8,
+        "hidden_dim": 12,
+        "num_layers": 2,
+        "num_heads": 3,
+        "mlp_dim": 16,
+        "num_classes": 3,
+        **changes,
+    }
+    model = build(config)
+    with torch.no_grad():
+        # What is zero or tiny at the start of a training would hide mistakes.
+        for parameter in model.parameters():
+            parameter += 0.2 * torch.randn_like(parameter)
+    network = Classifier(model, (0.5, 0.5, 0.5), (0.25, 0.25, 0.25))
+    save_file(network.state_dict(), path)
+    options = {**model.config.to_dict(), "resize": 32}
+    classes = ["cat", "dog", "bird"][: model.config.num_classes]
+    return import_file(path, {"classes": classes, "options": options}).name
+
+
+@pytest.fixture
+def install_transformer(home: Path, tmp_path: Path) -> Iterator[Callable[..., str]]:
+    """Return what installs a small vision transformer by a name, with changes of its shape."""
+    from napari_cvsuite.models import store
+
+    def install(name: str = "tiny-vit", seed: int = 0, **changes: object) -> str:
+        return _install_transformer(tmp_path / f"{name}.safetensors", seed, **changes)
+
+    yield install
+    store.default_store().evict_all()
+
+
+@pytest.fixture
+def tiny_transformer(install_transformer: Callable[..., str]) -> str:
+    """Install a vision transformer that sees 32 x 32 pixels in 4 x 4 patches; return its name."""
+    return install_transformer()
+
+
+@pytest.fixture
+def animals(tmp_path: Path) -> Path:
+    """Write twelve noisy images of each of three classes into a folder of folders."""
+    import numpy as np
+    from PIL import Image as Picture
+
+    rng = np.random.default_rng(0)
+    for number, name in enumerate(("cat", "dog", "bird")):
+        folder = tmp_path / "animals" / name
+        folder.mkdir(parents=True)
+        for image in range(12):
+            pixels = rng.integers(0, 120, (40, 36, 3), np.uint8)
+            pixels[..., number] += 120
+            Picture.fromarray(pixels).save(folder / f"{image:02}.png")
+    return tmp_path / "animals"

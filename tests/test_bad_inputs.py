@@ -30,6 +30,8 @@ from napari_cvsuite.models.store import default_store
 from napari_cvsuite.models.weights import write_card
 from napari_cvsuite.neurons.explain import run as explain
 from napari_cvsuite.neurons.options import SaliencyOptions
+from napari_cvsuite.paths.contributions import run as contributions
+from napari_cvsuite.paths.options import ContributionOptions
 from napari_cvsuite.quality.files import score_files
 from napari_cvsuite.quality.map import run as quality_map
 from napari_cvsuite.quality.options import MapOptions, ScoreOptions
@@ -167,6 +169,13 @@ def _explain(world: World) -> None:
     assert found.provenance["window"] and len(found.likely) == 3
 
 
+def _split(world: World) -> None:
+    image = Image.from_array(world.array, axes=world.axes)
+    found = contributions(image, ContributionOptions(model=world.model), Context())
+    assert found.shares.shape == (6, 3) and found.residual <= 5e-6
+    assert found.provenance["window"] and len(found.likely) == 3
+
+
 def _train_quality(world: World) -> None:
     options = QualityTrainOptions(series=20, size=176, width=8, heads=2, gate=2, epochs=1)
     result = train_quality(
@@ -188,6 +197,7 @@ QUALITY: dict[str, Callable[[World], None]] = {
     "train quality": _train_quality,
 }
 NEURONS: dict[str, Callable[[World], None]] = {"explain": _explain}
+PATHS: dict[str, Callable[[World], None]] = {"split": _split}
 FROM_DISK = ("files", "train", "evaluate")
 ON_PAIRS = ("train", "evaluate")
 WITH_MODEL = ("predict", "files", "evaluate", "train")
@@ -418,13 +428,14 @@ def _quality_cells() -> Iterator[tuple[Case, str, Expected]]:
 
 def _neuron_cells() -> Iterator[tuple[Case, str, Expected]]:
     """Yield the same cases for a look into a classifier, which takes any size."""
-    own: dict[str, Expected] = {
-        "other architecture": ("WeightsError", "whole classifier"),
-        "unknown model": ("UnknownModelError", "tiny-pair-s"),
-    }
-    for case in (*ARRAYS, *SURROUNDINGS):
-        if "predict" in case.expected:
-            yield case, "explain", own.get(case.name, case.expected["predict"])
+    for job, model in (("explain", "tiny-pair-s"), ("split", "tiny-vit")):
+        own: dict[str, Expected] = {
+            "other architecture": ("WeightsError", "whole classifier"),
+            "unknown model": ("UnknownModelError", model),
+        }
+        for case in (*ARRAYS, *SURROUNDINGS):
+            if "predict" in case.expected:
+                yield case, job, own.get(case.name, case.expected["predict"])
 
 
 # Training takes seconds; the other jobs read these types by the same code.
@@ -450,17 +461,18 @@ def test_matrix(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    kind_of = "quality_model" if job in QUALITY else "classifier" if job in NEURONS else "model"
+    rooms = {"quality_model": QUALITY, "classifier": NEURONS, "transformer": PATHS}
+    kind_of = next((kind for kind, room in rooms.items() if job in room), "model")
     model = request.getfixturevalue(f"tiny_{kind_of}")
     world = World(tmp_path, model, out=tmp_path / "out")
     before_writing = case in ARRAYS or "mask" in case.name
     if before_writing:
         case.spoil(world, monkeypatch)
-    if job not in ("predict", "score", "map", "explain"):
+    if job not in ("predict", "score", "map", "explain", "split"):
         world.write()
     if not before_writing:
         case.spoil(world, monkeypatch)
-    jobs = JOBS | QUALITY | NEURONS
+    jobs = JOBS | QUALITY | NEURONS | PATHS
     if expected == OK:
         jobs[job](world)
         return

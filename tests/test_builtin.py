@@ -6,13 +6,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from scipy import ndimage
 
 import napari_cvsuite
-from napari_cvsuite.images import read
+from napari_cvsuite.images import Image, read
 from napari_cvsuite.jobs import Context
 from napari_cvsuite.models.catalog import Catalogue, ModelCard, builtin_folder
+from napari_cvsuite.models.subject import opened, see
 from napari_cvsuite.models.weights import locate
+from napari_cvsuite.neurons.options import SmoothnessOptions
+from napari_cvsuite.neurons.simplicity import measure
 from napari_cvsuite.quality.demo import run_demo as quality_demo
 from napari_cvsuite.quality.distortions import distort
 from napari_cvsuite.segmentation.demo import DEMOS, run_demo
@@ -91,6 +95,28 @@ def test_vessels_are_darker_than_the_retina_beside_them() -> None:
 def test_demo_finds_something_and_draws_it(name: str, tmp_path: Path) -> None:
     picture, row = run_demo(tmp_path / "demo", name, Context())
     assert picture.is_file() and row["objects"] > 0
+
+
+def test_what_adversarial_training_changed_in_the_pair() -> None:
+    from skimage.data import astronaut, chelsea, coffee, rocket
+
+    measured = {}
+    for name in ("s", "r"):
+        options = SmoothnessOptions(model=f"cifar-resnet-{name}")
+        with opened(options, Context()) as subject:
+            pictures = (see(Image.from_array(one()), subject, Context()).tensor()
+                        for one in (astronaut, chelsea, coffee, rocket))  # fmt: skip
+            measured[name] = measure(subject, torch.cat(list(pictures)), options, Context())
+    S, R = measured["s"], measured["r"]
+    assert R.kernel_tv_over_l1 < S.kernel_tv_over_l1
+    assert R.gradient_length <= S.gradient_length / 5
+    # The first row is behind the first convolution, the others are the stages after it.
+    assert [row.layer for row in S.layers[1:]] == ["layer1", "layer2", "layer3", "layer4"]
+    for one, other in zip(S.layers[1:], R.layers[1:], strict=True):
+        assert other.change <= one.change / 2, one.layer
+    attacked = {n: Catalogue().get(f"cifar-resnet-{n}").metrics["accuracy_pgd10_l2_0.5"]
+                for n in "sr"}  # fmt: skip
+    assert attacked["r"] >= attacked["s"] + 0.2
 
 
 def test_the_robust_network_stands_where_the_standard_one_breaks() -> None:

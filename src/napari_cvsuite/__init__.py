@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from os import PathLike
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from napari_cvsuite.version import __version__
@@ -12,6 +14,9 @@ if TYPE_CHECKING:
     from napari_cvsuite.jobs import Context
     from napari_cvsuite.neurons.explain import Explained, Predicted
     from napari_cvsuite.neurons.mislead import Misled
+    from napari_cvsuite.neurons.report import PairReport
+    from napari_cvsuite.paths.contributions import Contributions
+    from napari_cvsuite.paths.maps import PathMap
     from napari_cvsuite.quality.map import QualityMap
     from napari_cvsuite.quality.score import ScoreResult
     from napari_cvsuite.segmentation.predict import SegmentResult
@@ -20,6 +25,9 @@ __all__ = [
     "__version__",
     "attack",
     "classify",
+    "contributions",
+    "pair_report",
+    "path_map",
     "quality_map",
     "saliency",
     "score_quality",
@@ -150,13 +158,15 @@ def classify(image: Any, *, device: str = "auto", **options: Any) -> Predicted:
     return _compute(lambda context: predict(wrapped, chosen, context), device, "classify")
 
 
-def saliency(image: Any, *, device: str = "auto", **options: Any) -> Explained:
+def saliency(image: Any, mask: Any = None, *, device: str = "auto", **options: Any) -> Explained:
     """Map which pixels a class or a neuron of a classifier depends on.
 
     Parameters
     ----------
     image, device
         See :func:`classify`.
+    mask : array or Image, optional
+        Labels of the size of the image, not 0 where an object is: what share of the map is on it?
     **options
         Fields of :class:`napari_cvsuite.neurons.options.SaliencyOptions`.
 
@@ -173,7 +183,8 @@ def saliency(image: Any, *, device: str = "auto", **options: Any) -> Explained:
     from napari_cvsuite.neurons.options import SaliencyOptions
 
     wrapped, chosen = _wrapped(image), SaliencyOptions(**options)
-    return _compute(lambda context: run(wrapped, chosen, context), device, "saliency")
+    marked = None if mask is None else _wrapped(mask)
+    return _compute(lambda context: run(wrapped, chosen, context, marked), device, "saliency")
 
 
 def attack(image: Any, *, device: str = "auto", **options: Any) -> Misled:
@@ -200,6 +211,131 @@ def attack(image: Any, *, device: str = "auto", **options: Any) -> Misled:
 
     wrapped, chosen = _wrapped(image), AttackOptions(**options)
     return _compute(lambda context: run(wrapped, chosen, context), device, "attack")
+
+
+def pair_report(
+    images: PathLike[str] | str | None = None,
+    *,
+    table: PathLike[str] | str | None = None,
+    column: str = "label",
+    stimuli: PathLike[str] | str | None = None,
+    masks: PathLike[str] | str | None = None,
+    names: PathLike[str] | str | None = None,
+    out: PathLike[str] | str | None = None,
+    device: str = "auto",
+    **options: Any,
+) -> PairReport:
+    """Report what adversarial training changed in a pair of classifiers.
+
+    Parameters
+    ----------
+    images : path, optional
+        Folder with a folder of images for each class; with a table, of images.
+    table : path, optional
+        CSV file of labels.
+    column : str
+        Of the labels in the table.
+    stimuli : path, optional
+        Folder of cue-conflict images named ``SHAPE1-TEXTURE1.png``.
+    masks : path, optional
+        Folder of label images named like the images; or of such folders, one a group.
+    names : path, optional
+        JSON file of the names of labels.
+    out : path, optional
+        Folder for ``report.html`` and ``report.json``, made if there is none; without it nothing
+        is written.
+    device : str
+        ``"auto"``, ``"cpu"``, ``"cuda:0"``, ``"mps"``.
+    **options
+        Fields of :class:`napari_cvsuite.neurons.options.ReportOptions`.
+
+    Returns
+    -------
+    PairReport
+        Sections that lack their data say so.
+
+    Raises
+    ------
+    ImageError, OptionError, ValueError, UnknownModelError, CardError, WeightsError, DeviceError
+        Each message says what to do.
+    """
+    from napari_cvsuite.neurons.options import ReportOptions
+    from napari_cvsuite.neurons.report import ReportInputs, run
+    from napari_cvsuite.neurons.report_run import report_into
+
+    chosen = ReportOptions(**options)
+    inputs = ReportInputs(
+        _path(images), _path(table), column, _path(stimuli), _path(masks), _path(names)
+    )
+    folder = _path(out)
+
+    def work(context: Context) -> PairReport:
+        if folder is None:
+            return run(inputs, chosen, context)
+        return report_into(folder, inputs, chosen, context)[0]
+
+    return _compute(work, device, "report")
+
+
+def contributions(
+    image: Any, other: Any = None, *, device: str = "auto", **options: Any
+) -> Contributions:
+    """Split the prediction of a vision transformer into the direct shares of its paths.
+
+    Parameters
+    ----------
+    image, device
+        See :func:`classify`.
+    other : array or Image, optional
+        A second image, whose shares are subtracted.
+    **options
+        Fields of :class:`napari_cvsuite.paths.options.ContributionOptions`.
+
+    Returns
+    -------
+    Contributions
+
+    Raises
+    ------
+    ImageError, OptionError, UnknownModelError, CardError, WeightsError, DeviceError
+        Each message says what to do.
+    """
+    from napari_cvsuite.paths.contributions import run
+    from napari_cvsuite.paths.options import ContributionOptions
+
+    wrapped, chosen = _wrapped(image), ContributionOptions(**options)
+    second = None if other is None else _wrapped(other)
+    return _compute(lambda context: run(wrapped, chosen, context, second), device, "contributions")
+
+
+def path_map(image: Any, *, device: str = "auto", **options: Any) -> PathMap:
+    """Map what paths of a vision transformer take from the patches of an image.
+
+    Parameters
+    ----------
+    image, device
+        See :func:`classify`.
+    **options
+        Fields of :class:`napari_cvsuite.paths.options.MapOptions`.
+
+    Returns
+    -------
+    PathMap
+
+    Raises
+    ------
+    ImageError, OptionError, UnknownModelError, CardError, WeightsError, DeviceError
+        Each message says what to do.
+    """
+    from napari_cvsuite.paths.maps import run
+    from napari_cvsuite.paths.options import MapOptions
+
+    wrapped, chosen = _wrapped(image), MapOptions(**options)
+    return _compute(lambda context: run(wrapped, chosen, context), device, "map")
+
+
+def _path(given: PathLike[str] | str | None) -> Path | None:
+    return None if given is None else Path(given)
 
 
 def _wrapped(image: Any) -> Image:

@@ -15,14 +15,18 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from napari.viewer import Viewer
+    from qtpy.QtWidgets import QWidget
 
     from napari_cvsuite.widgets.neurons import NeuronsDock
+    from napari_cvsuite.widgets.paths import PathsDock
     from napari_cvsuite.widgets.quality import QualityDock
     from napari_cvsuite.widgets.segment import SegmentDock
 
 __all__ = [
     "BindingError",
     "demo",
+    "demo_neurons",
+    "demo_paths",
     "demo_quality",
     "has_display",
     "launch",
@@ -127,6 +131,7 @@ def add_docks(show: bool = True) -> tuple[Viewer, SegmentDock]:
     import napari
 
     from napari_cvsuite.widgets.neurons import NeuronsDock
+    from napari_cvsuite.widgets.paths import PathsDock
     from napari_cvsuite.widgets.quality import QualityDock
     from napari_cvsuite.widgets.segment import SegmentDock
 
@@ -140,6 +145,9 @@ def add_docks(show: bool = True) -> tuple[Viewer, SegmentDock]:
     neurons = NeuronsDock(viewer)
     neurons.inputs.device.complete()
     viewer.window.add_dock_widget(neurons, name="Neurons", area="right", tabify=True)
+    paths = PathsDock(viewer)
+    paths.inputs.device.complete()
+    viewer.window.add_dock_widget(paths, name="Paths", area="right", tabify=True)
     front.show()
     front.raise_()
     return viewer, dock
@@ -202,7 +210,7 @@ def wait_until(done: Callable[[], bool], timeout: float) -> None:
         time.sleep(0.01)
 
 
-def _finish(dock: SegmentDock | QualityDock | NeuronsDock, timeout: float) -> None:
+def _finish(dock: SegmentDock | QualityDock | NeuronsDock | PathsDock, timeout: float) -> None:
     """Run a dock and wait until it shows its result; raise what went wrong."""
     errors: list[Exception] = []
     dock.runner.failed.connect(errors.append)
@@ -210,6 +218,18 @@ def _finish(dock: SegmentDock | QualityDock | NeuronsDock, timeout: float) -> No
     wait_until(lambda: dock.idle, timeout)
     if errors:
         raise errors[0]
+
+
+def _end(viewer: Viewer, dock: QWidget, screenshot: Path | None) -> None:
+    """Leave the window open, or save a picture of it and close it."""
+    import napari
+
+    if screenshot is None:
+        napari.run()
+        return
+    take_screenshot(viewer, screenshot)
+    dock.close()
+    viewer.close()
 
 
 def demo(name: str = "nuclei", screenshot: Path | None = None, timeout: float = 300.0) -> str:
@@ -237,8 +257,6 @@ def demo(name: str = "nuclei", screenshot: Path | None = None, timeout: float = 
         The segmentation failed; the message says why.
     """
     need_binding()
-    import napari
-
     from napari_cvsuite.segmentation.demo import DEMOS
 
     chosen = DEMOS[name]
@@ -248,12 +266,7 @@ def demo(name: str = "nuclei", screenshot: Path | None = None, timeout: float = 
     dock.show_as.setCurrentText(chosen.show)
     _finish(dock, timeout)
     said = dock.run_bar.message.text()
-    if screenshot is None:
-        napari.run()
-        return said
-    take_screenshot(viewer, screenshot)
-    dock.close()
-    viewer.close()
+    _end(viewer, dock, screenshot)
     return said
 
 
@@ -284,8 +297,6 @@ def demo_quality(
         The job failed; the message says why.
     """
     need_binding()
-    import napari
-
     from napari_cvsuite.quality.demo import focus_series, half_blurred
 
     viewer, _ = _open([])
@@ -302,12 +313,7 @@ def demo_quality(
         # The sharpest slice, with its verdict.
         scores = dock.results.scores
         dock.results.slice_chosen.emit(int(scores.values().argmax()))
-    if screenshot is None:
-        napari.run()
-        return said
-    take_screenshot(viewer, screenshot)
-    dock.close()
-    viewer.close()
+    _end(viewer, dock, screenshot)
     return said
 
 
@@ -339,8 +345,6 @@ def demo_neurons(
         The job failed; the message says why.
     """
     need_binding()
-    import napari
-
     from napari_cvsuite.neurons.demo import cat, labelled_tissue
     from napari_cvsuite.widgets.neurons_actions import ATTACK, DISSECT, SALIENCY
 
@@ -371,13 +375,89 @@ def demo_neurons(
             if type(layer).__name__ == "Shapes":
                 viewer.layers.remove(layer)
         viewer.canvas.grid.shape, viewer.canvas.grid.enabled = (2, 2), True
-    if screenshot is None:
-        napari.run()
-        return said
-    take_screenshot(viewer, screenshot)
-    dock.close()
-    viewer.close()
+    _end(viewer, dock, screenshot)
     return said
+
+
+def demo_paths(
+    what: str = "picture",
+    screenshot: Path | None = None,
+    timeout: float = 300.0,
+    images: Path | None = None,
+    model: str = "",
+) -> str:
+    """Take a vision transformer apart into paths; save a picture, or leave the window open.
+
+    Parameters
+    ----------
+    what : {"picture", "map", "pruning"}
+        The paths of the prediction for a cat, one of them switched off; where its most important
+        attention path looks; or what leaving paths out does to the accuracy on labelled images.
+    screenshot : Path, optional
+        PNG file to write; then the window closes.
+    timeout : float
+        Seconds for each job.
+    images : Path, optional
+        Folder with a folder of images for each class, which pruning needs.
+    model : str
+        Default that of the package.
+
+    Returns
+    -------
+    str
+        What the dock said at the end.
+
+    Raises
+    ------
+    BindingError
+        No Qt binding is installed.
+    TimeoutError, ValueError, RuntimeError
+        A job failed; the message says why.
+    """
+    need_binding()
+    from napari_cvsuite.neurons.demo import cat
+    from napari_cvsuite.widgets.paths_tabs import COMBINE
+
+    if what == "pruning" and images is None:
+        raise ValueError("pruning needs a folder with a folder of images for each class")
+    viewer, _ = _open([])
+    image = cat()
+    viewer.add_image(image.data, name=image.name, rgb=True)
+    dock = viewer.window.dock_widgets["Paths"]
+    dock.parentWidget().raise_()
+    if model:
+        dock.inputs.model.choose(model)
+    wait_until(lambda: dock.settled, timeout)
+    _finish(dock, timeout)
+    boxes = dock.pages.picture.boxes
+    attention = max(boxes[1::2], key=lambda box: abs(box.value))
+    if what == "map":
+        attention.picked.emit()
+    elif what == "pruning":
+        dock.pages.choose(COMBINE)
+        dock.pages.combine.choice.folder.set_path(images)
+        dock.pages.combine.wanted.emit(None)
+    else:
+        attention.click()
+    wait_until(lambda: dock.settled, timeout)
+    said = str(dock.run_bar.message.text())
+    if what == "pruning":
+        _scroll_to(dock.pages.combine.plot)
+    _end(viewer, dock, screenshot)
+    return said
+
+
+def _scroll_to(widget: QWidget) -> None:
+    """Bring a part of a dock into view."""
+    from napari.qt import get_qapp
+    from qtpy.QtWidgets import QScrollArea
+
+    get_qapp().processEvents()
+    above = widget.parentWidget()
+    while above is not None and not isinstance(above, QScrollArea):
+        above = above.parentWidget()
+    if above is not None:
+        above.ensureWidgetVisible(widget)
 
 
 def take_screenshot(viewer: Viewer, path: Path) -> None:

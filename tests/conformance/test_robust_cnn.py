@@ -15,6 +15,7 @@ from kits import load_rule
 
 from napari_cvsuite.models.cnn import Classifier
 from napari_cvsuite.models.cnn_weights import build_cnn, read_layout
+from napari_cvsuite.models.relu import separate_relus
 from napari_cvsuite.neurons.activations import activations
 from napari_cvsuite.neurons.saliency import explain, signed_map
 from napari_cvsuite.neurons.smoothness import saliency_tv
@@ -58,6 +59,22 @@ def _whole(case: dict[str, Any]) -> dict[str, Any]:
 @pytest.mark.parametrize("name", NETWORKS)
 def test_alexnet_googlenet_and_resnet50(name: str) -> None:
     rule.check({name: _whole})
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_after_the_rewrite_of_relus(name: str) -> None:
+    network = _network(name.removeprefix("net_"))
+    x = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    with torch.inference_mode():
+        logits = network(x)
+        assert torch.equal(separate_relus(network)(x), logits)
+    first, second = logits[0].topk(2).indices.tolist()
+    target = Target(class_index=first, minus=second)
+    found = explain(network, x, target, "deeplift")
+    assert found.gap is not None and found.gap < 1e-3
+    # Both say the same where a ReLU runs as a function, or twice.
+    guided, gradient = (explain(network, x, target, one).values for one in ("guided", "gradient"))
+    assert float((guided - gradient).norm()) > 0.1 * float(gradient.norm())
 
 
 def test_every_checkpoint_layout_is_read_and_bad_ones_are_named() -> None:

@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from napari_cvsuite.models.vit import VisionTransformer, build
+from napari_cvsuite.models.vit_weights import from_timm
 from napari_cvsuite.paths import combine, decompose, intervene, replace, views
 
 rule = load_rule("vit_paths")
@@ -124,11 +125,25 @@ def _built(sd: dict[str, Any], cfg: dict[str, Any]) -> VisionTransformer:
 
 
 def _from_timm(sd: dict[str, Any], cfg: dict[str, Any]) -> VisionTransformer:
-    weights = pytest.importorskip("napari_cvsuite.models.vit_weights")
-    if not hasattr(weights, "from_timm"):
-        pytest.skip("there is no reader of timm's keys")
     timm = {key: torch.from_numpy(value) for key, value in rule.to_timm(sd).items()}
-    return _built({key: value.numpy() for key, value in weights.from_timm(timm).items()}, cfg)
+    return _built({key: value.numpy() for key, value in from_timm(timm).items()}, cfg)
+
+
+def _timm_module(sd: dict[str, Any], cfg: dict[str, Any]) -> Any:
+    """Return timm's own network with the kit's weights."""
+    timm = pytest.importorskip("timm", reason="timm is an optional extra")
+    network = timm.models.VisionTransformer(
+        img_size=cfg["image_size"],
+        patch_size=cfg["patch_size"],
+        num_classes=cfg["num_classes"],
+        embed_dim=cfg["hidden_dim"],
+        depth=cfg["num_layers"],
+        num_heads=cfg["num_heads"],
+        mlp_ratio=cfg["mlp_dim"] / cfg["hidden_dim"],
+    ).eval()
+    made = {key: torch.from_numpy(value) for key, value in rule.to_timm(sd).items()}
+    network.load_state_dict(made)
+    return network
 
 
 def _adapted(build: Any, adapter: Adapter) -> Callable[[Any, Any, Any], Any]:
@@ -155,6 +170,21 @@ def test_cached_rows(name: str) -> None:
 @pytest.mark.parametrize("name", list(rule.NAMES))
 def test_timm_keys(name: str) -> None:
     rule.check({name: _adapted(_from_timm, ADAPTERS[name])})
+
+
+def test_timm_itself() -> None:
+    """timm agrees with the kit, and what its network holds is read as it is."""
+
+    def logits(sd: Any, cfg: Any, x: Any) -> Any:
+        with torch.no_grad():
+            return _timm_module(sd, cfg)(torch.from_numpy(x)).numpy()
+
+    def shares(sd: Any, cfg: Any, x: Any) -> Any:
+        state = from_timm(_timm_module(sd, cfg).state_dict())
+        model = _built({key: value.numpy() for key, value in state.items()}, cfg)
+        return decompose.direct(model, decompose.collect(model, torch.from_numpy(x))).numpy()
+
+    rule.check({"logits": logits, "direct": shares})
 
 
 @pytest.mark.parametrize("name", ["total_module", "total_edge_msa", "total_layer", "total_head"])

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import tempfile
+import weakref
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -96,6 +98,30 @@ def test_planted_detectors_are_found_with_one_pass_an_image() -> None:
     np.testing.assert_allclose(found.iou[[0, 1], [0, 1]], 1, atol=0.01)
     np.testing.assert_allclose(found.area, 1 / 16)
     assert found.on[2].max() == 0 and found.iou[2].max() == 0 and found.ceiling[2].max() == 0
+
+
+@pytest.mark.parametrize("count", [8, 40])
+def test_images_and_labels_are_let_go(count: int) -> None:
+    met: list[weakref.ref[object]] = []
+    most = 0
+
+    def stream() -> Iterator[tuple[torch.Tensor, list[np.ndarray]]]:
+        nonlocal most
+        for image, (labels,) in map(_copied, _squares(count)):
+            met.extend((weakref.ref(image), weakref.ref(labels)))
+            most = max(most, sum(one() is not None for one in met))
+            yield image, [labels]
+            del image, labels
+
+    dissect_labels(Colours(), "conv", stream(), Context(), shifts=10, batch=2)
+    # Two arrays of each image: of those that were in the network, and of those to follow them.
+    assert len(met) == 2 * count and most <= 2 * (2 + 2)
+
+
+def _copied(
+    item: tuple[torch.Tensor, list[np.ndarray]],
+) -> tuple[torch.Tensor, list[np.ndarray]]:
+    return item[0].clone(), [item[1][0].copy()]
 
 
 def test_own_labels_choose_q_and_tell_chance() -> None:

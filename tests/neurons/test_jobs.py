@@ -155,8 +155,9 @@ def test_targets_that_are_not_there(tiny_classifier: str, text: str, words: str)
         np.ones((1, 1), np.float64),
         np.where(np.eye(64) > 0, np.nan, 0.5),
         np.zeros((2, 3, 20, 30), bool),
+        np.broadcast_to((np.arange(10_000) % 251).astype(np.uint8), (10_000, 10_000)),
     ],
-    ids=["8 px", "16-bit stack", "RGBA floats", "1 px", "NaN", "4D bool"],
+    ids=["8 px", "16-bit stack", "RGBA floats", "1 px", "NaN", "4D bool", "10,000 px"],
 )
 def test_images_of_any_kind_are_seen(tiny_classifier: str, pixels: np.ndarray) -> None:
     found = explain.run(

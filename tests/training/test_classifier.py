@@ -55,6 +55,56 @@ def test_training_leaves_a_model_that_can_be_measured(
     assert found.attacked.value <= found.clean.value
 
 
+VIT = {**SMALL, "arch": "vit-deep", "layers": 3, "stem": False}
+
+
+def _log(folder: Path) -> list[dict[str, str]]:
+    with (folder / "log.csv").open() as handle:
+        return list(csv.DictReader(handle))
+
+
+def test_a_transformer_is_trained_with_all_that_can_be_distilled(
+    folder: Path, tmp_path: Path
+) -> None:
+    options = ClassifierOptions(**VIT)  # type: ignore[arg-type]
+    teacher = run(TrainInputs(folder, tmp_path / "teacher"), options, Context()).model
+    options = ClassifierOptions(
+        **{**VIT, "stem": True},  # type: ignore[arg-type]
+        teacher=str(teacher),
+        distill="both",
+        ensemble_scale="channel",
+        adversarial="linf",
+        eps=0.02,
+        precision="bfloat16",
+    )
+    result = run(TrainInputs(folder, tmp_path / "run"), options, Context())
+    assert result.model is not None
+    row = _log(tmp_path / "run")[-1]
+    for name in ("loss_label", "loss_teacher", "loss_logit", "loss_hidden"):
+        assert float(row[name]) >= 0
+    card = import_file(result.model)
+    assert (card.architecture, card.task, card.classes) == (
+        "vit",
+        "classification",
+        ("bright", "dark"),
+    )
+    assert card.options["ensemble_scale"] == "channel" and card.options["resize"] == 16
+    assert card.training["teacher"] == "model.safetensors" and card.training["distill"] == "both"
+    found = evaluate(folder, [card.name], AccuracyOptions(), Context())[card.name]
+    assert found.clean.n == 24
+
+
+def test_self_distillation_without_weight_is_plain_training(folder: Path, tmp_path: Path) -> None:
+    plain = ClassifierOptions(**VIT)  # type: ignore[arg-type]
+    off = ClassifierOptions(**VIT, distill="both", logit_weight=0.0, hidden_weight=0.0)  # type: ignore[arg-type]
+    on = ClassifierOptions(**VIT, distill="both")  # type: ignore[arg-type]
+    losses = []
+    for number, options in enumerate((plain, off, on)):
+        run(TrainInputs(folder, tmp_path / str(number)), options, Context())
+        losses.append([row["loss"] for row in _log(tmp_path / str(number))])
+    assert losses[0] == losses[1] != losses[2]
+
+
 def test_a_class_that_shows_is_learned(folder: Path, tmp_path: Path) -> None:
     options = ClassifierOptions(**{**SMALL, "epochs": 6}, schedule="constant", ema=0.0)  # type: ignore[arg-type]
     assert run(TrainInputs(folder, tmp_path / "run"), options, Context()).best_score == 1.0

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from pathlib import Path
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from napari_cvsuite.training.labelled import Labelled, hold_out, seen
+from napari_cvsuite.training.labelled import Labelled, hold_out, seen, spread
 
 
 @given(st.integers(1, 80), st.integers(1, 80), st.integers(1, 40))
@@ -40,3 +43,12 @@ def test_each_class_is_held_out_alike_and_nothing_is_lost() -> None:
     assert len(hold_out(data, 0.0, seed=3)[1]) == 0
     with pytest.raises(ValueError, match="'b' has 10 images; that is too few"):
         hold_out(data, 0.03, seed=3)
+    shown = replace(data, classes=("a", "b", "never seen"))
+    assert hold_out(shown, 0.2, seed=3)[1].names == held.names
+
+
+def test_few_images_are_as_many_of_each_class_as_there_are() -> None:
+    found = [(Path(f"{label}{number}"), label) for label in "aaaab" for number in range(3)]
+    chosen = spread(found, 5, seed=0)
+    assert abs(sum(1 if label == "a" else -1 for _, label in chosen)) == 1
+    assert spread(found, 5, seed=0) == chosen and len(spread(found, 99, seed=0)) == len(found)

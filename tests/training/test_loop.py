@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+import csv
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,6 +14,7 @@ from torch import nn
 from napari_cvsuite.jobs.context import Context
 from napari_cvsuite.training.loop import (
     LoopOptions,
+    LossTerms,
     Outcome,
     RunFolderError,
     TrainingTask,
@@ -87,6 +90,46 @@ def test_a_full_disk_leaves_the_last_epoch_whole(
         fit(_task([0.2], []), _options(epochs=2), tmp_path, Context())
     assert (tmp_path / "last.pt").read_bytes() == before
     assert not list(tmp_path.glob("*.partial"))
+
+
+def test_terms_of_a_loss_are_logged_as_their_means(tmp_path: Path) -> None:
+    def batches(epoch: int, part: int, parts: int) -> list[tuple[torch.Tensor, torch.Tensor]]:
+        return [(torch.ones(1, 1), torch.full((1, 1), float(aim))) for aim in (1, 3)]
+
+    def loss(output: torch.Tensor, target: torch.Tensor) -> LossTerms:
+        return LossTerms((output - target).square().mean(), {"loss_aim": target.mean()})
+
+    task = replace(_task([0.1, 0.2], []), batches=batches, loss=loss)
+    fit(task, _options(epochs=2), tmp_path, Context())
+    with (tmp_path / "log.csv").open() as handle:
+        assert [float(row["loss_aim"]) for row in csv.DictReader(handle)] == [2.0, 2.0]
+
+
+def test_weight_decay_leaves_alone_what_is_spared(tmp_path: Path) -> None:
+    network = nn.Linear(1, 1)
+    nn.init.constant_(network.weight, 1.0)
+    nn.init.constant_(network.bias, 1.0)
+    task = replace(
+        _task([0.1], []),
+        network=network,
+        loss=lambda output, target: 0 * output.sum(),
+        undecayed=frozenset({"bias"}),
+    )
+    fit(task, _options(epochs=1, lr=0.5, weight_decay=0.5), tmp_path, Context())
+    # AdamW takes lr * decay of each weight; without a gradient nothing else moves.
+    assert (network.weight.item(), network.bias.item()) == (0.75, 1.0)
+
+
+def test_long_gradients_are_shortened(tmp_path: Path) -> None:
+    steps = []
+    for clip in (1.0, 5.0):
+        task = replace(_task([0.1], []), loss=lambda output, target: 100 * output.sum())
+        folder = tmp_path / str(clip)
+        fit(task, _options(epochs=1, clip=clip), folder, Context())
+        state = torch.load(folder / "last.pt", weights_only=True)["optimiser"]["state"]
+        # The first moment is a tenth of the gradient; both parameters have the same one.
+        steps.append(state[0]["exp_avg"].item() * 10 * 2**0.5)
+    assert steps == pytest.approx([1.0, 5.0], rel=1e-4)
 
 
 TWO_PROCESSES = """

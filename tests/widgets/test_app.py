@@ -92,11 +92,16 @@ def test_docks_are_in_place(make_napari_viewer: Any, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(napari, "Viewer", lambda title, show: make_napari_viewer(show=False))
     viewer, dock = app.add_docks(show=False)
     assert dock.device.count() >= 2
-    assert {"Segment", "Quality", "Neurons"} <= set(viewer.window.dock_widgets)
+    assert {"Segment", "Quality", "Neurons", "Paths"} <= set(viewer.window.dock_widgets)
     assert dock is viewer.window.dock_widgets["Segment"]
     dock.close()
-    for name in ("Quality", "Neurons"):
+    for name in ("Quality", "Neurons", "Paths"):
         viewer.window.dock_widgets[name].close()
+
+
+def test_the_picture_of_pruning_needs_labelled_images() -> None:
+    with pytest.raises(ValueError, match="a folder of images for each class"):
+        app.demo_paths("pruning")
 
 
 def test_demo_images_and_models_ship_with_the_package() -> None:

@@ -30,7 +30,7 @@ def test_manifest_validates_with_its_imports() -> None:
 def test_distribution_offers_the_docks() -> None:
     manifest = PluginManifest.from_distribution("napari-cvsuite")
     widgets = manifest.contributions.widgets or []
-    assert [widget.display_name for widget in widgets] == ["Segment", "Quality", "Neurons"]
+    assert [widget.display_name for widget in widgets] == ["Segment", "Quality", "Neurons", "Paths"]
 
 
 def test_root_and_package_hold_the_same_manifest() -> None:

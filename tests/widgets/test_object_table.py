@@ -36,3 +36,24 @@ def test_rows_are_sorted_by_number_not_by_text(qtbot: Any) -> None:
     table.view.sortByColumn(1, Qt.SortOrder.DescendingOrder)
     shown = table.view.model()
     assert [shown.index(row, 0).data() for row in range(3)] == ["2", "3", "1"]
+
+
+def test_a_row_is_revealed_however_the_table_is_sorted(qtbot: Any) -> None:
+    table, chosen = ObjectTable(), []
+    qtbot.addWidget(table)
+    table.resize(300, 160)
+    table.row_chosen.connect(chosen.append)
+    table.set_rows([{"model": "m", "index": number} for number in range(100)])
+    table.show()
+    table.view.setColumnHidden(0, True)
+    table.view.sortByColumn(1, Qt.SortOrder.DescendingOrder)
+    table.reveal(10)
+    (index,) = table.view.selectionModel().selectedRows(1)
+    assert index.data() == "10" and index.row() == 89
+    area = table.view.viewport().rect()
+    # In sight, where the table begins with the 99th row; nothing runs but by a click.
+    assert area.contains(table.view.visualRect(index)) and not chosen
+    table.view.scrollToTop()
+    assert not area.contains(table.view.visualRect(index))
+    table.reveal(10)
+    assert area.contains(table.view.visualRect(index))

@@ -16,9 +16,17 @@ os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 import typer
 
 from napari_cvsuite import __version__
-from napari_cvsuite.cli import classifiers, models, tasks, window
+from napari_cvsuite.cli import (
+    classifiers,
+    models,
+    paths_labelled,
+    paths_reports,
+    tasks,
+    window,
+)
 from napari_cvsuite.cli.common import with_options
 from napari_cvsuite.cli.neurons import neurons_app
+from napari_cvsuite.cli.paths import paths_app
 from napari_cvsuite.jobs import Cancelled
 
 __all__ = ["app", "main", "with_options"]
@@ -30,10 +38,18 @@ app = typer.Typer(
 )
 tasks.train_app.command("classifier")(classifiers.train_classifier)
 tasks.evaluate_app.command("classifier")(classifiers.evaluate_classifier)
+paths_app.command("depth-accuracy")(paths_labelled.depth_accuracy)
+paths_app.command("influence")(paths_labelled.influence)
+paths_app.command("prune")(paths_labelled.prune)
+paths_app.command("scale")(paths_labelled.scale)
+paths_app.command("fold")(paths_labelled.fold)
+paths_app.command("report")(paths_reports.report)
+paths_app.command("study")(paths_reports.study)
 app.add_typer(tasks.train_app, name="train")
 app.add_typer(tasks.evaluate_app, name="evaluate")
 app.add_typer(models.models_app, name="models")
 app.add_typer(neurons_app, name="neurons")
+app.add_typer(paths_app, name="paths")
 app.command("segment")(tasks.segment)
 app.command("quality")(tasks.quality)
 app.command("open")(window.open_app)

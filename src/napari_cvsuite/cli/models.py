@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -118,6 +118,13 @@ def models_import(
     colour: Annotated[
         str, typer.Option(help="With --whole, the colours it was trained on: rgb or ycrcb.")
     ] = "rgb",
+    option: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="What the weights do not show of the network, as NAME=VALUE, such as num_heads=3 "
+            "or pool=avg_norm_before; may be given several times."
+        ),
+    ] = None,
 ) -> None:
     """Install a weight file, a training run, or a bundle made by ``models export``."""
     from napari_cvsuite.models.catalog import InputSpec
@@ -128,15 +135,28 @@ def models_import(
     if colour != "rgb" and not whole:
         raise typer.BadParameter("--colour goes with --whole; add the side, such as --whole 512")
     if path.suffix == ".zip":
-        if name or whole:
+        if name or whole or option:
             raise typer.BadParameter("a bundle keeps names and cards; leave the options away")
         cards = run_job(lambda context: import_bundle(path), name="import")
     else:
-        given = {"input": InputSpec("resize", whole, colour)} if whole else None
-        cards = [run_job(lambda context: import_file(path, given, name), name="import")]
+        given: dict[str, Any] = {"input": InputSpec("resize", whole, colour)} if whole else {}
+        if option:
+            given["options"] = dict(_stated(pair) for pair in option)
+        cards = [run_job(lambda context: import_file(path, given or None, name), name="import")]
     for card in cards:
         licence = f" (licence: {card.license})" if card.weights.license_must_be_accepted else ""
         typer.echo(f"installed {card.name}{licence}")
+
+
+def _stated(pair: str) -> tuple[str, Any]:
+    """Split ``NAME=VALUE``; values are JSON, or text."""
+    name, sign, text = pair.partition("=")
+    if not name or not sign:
+        raise typer.BadParameter(f"--option wants NAME=VALUE, such as num_heads=3, not {pair!r}")
+    try:
+        return name, json.loads(text)
+    except ValueError:
+        return name, text
 
 
 @models_app.command("export")

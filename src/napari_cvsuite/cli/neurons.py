@@ -11,6 +11,7 @@ import typer
 
 from napari_cvsuite.cli.common import compute, table_column, with_options
 from napari_cvsuite.cli.tasks import AsJson, Device
+from napari_cvsuite.neurons.copy_options import CopyOptions
 from napari_cvsuite.neurons.options import (
     AblateOptions,
     ActivationOptions,
@@ -32,21 +33,24 @@ neurons_app = typer.Typer(help="Look into a classifier: what it sees.", no_args_
 Input = Annotated[Path, typer.Argument(help="Image: PNG, JPEG, TIFF, .npy, zarr.")]
 Out = Annotated[Path, typer.Option(help="Folder for the results.")]
 Table = Annotated[Path | None, typer.Option("--csv", help="Table to write.")]
+Mask = Annotated[
+    Path | None, typer.Option(help="Label image of the size of the image, not 0 at the object.")
+]
 Second = Annotated[
     str, typer.Option(help="A second classifier to compare with, such as the robust one of a pair.")
 ]
 
 
-def _folder(out: Path) -> Path:
-    from napari_cvsuite.images import ImageError
+def _read(path: Path | None) -> Any:
+    from napari_cvsuite.images import read
 
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ImageError(
-            f"cannot make the folder {out} ({error.strerror}); choose another"
-        ) from error
-    return out
+    return None if path is None else read(path)
+
+
+def _folder(out: Path) -> Path:
+    from napari_cvsuite.reports.files import made_folder
+
+    return made_folder(out)
 
 
 def _tell(result: Any, as_json: bool, lines: list[str]) -> None:
@@ -80,16 +84,19 @@ def saliency(
     image: Input,
     out: Out,
     options: SaliencyOptions,
+    mask: Mask = None,
     device: Device = "auto",
     as_json: AsJson = False,
 ) -> None:
     """Map which pixels a class or a neuron depends on: STEM.saliency.tif, .png and .json."""
-    from napari_cvsuite.images import read
     from napari_cvsuite.neurons.explain import SENTENCE, run
     from napari_cvsuite.neurons.files import write_explained
 
     found = compute(
-        lambda context: run(read(image), options, context), device, name="saliency", quiet=as_json
+        lambda context: run(_read(image), options, context, _read(mask)),
+        device,
+        name="saliency",
+        quiet=as_json,
     )
     paths = write_explained(found, _folder(out) / image.stem)
     gap = "" if found.gap is None else f", completeness gap {found.gap:.2%}"
@@ -102,6 +109,8 @@ def saliency(
             f"sensitivity {found.check.sensitivity:.3f}; correlation after randomising the last "
             f"layer {found.check.randomised.correlations[0]:.2f}",
         ]
+    if found.inside is not None:
+        lines.append(found.inside.in_words())
     _tell(found, as_json, [*lines, SENTENCE, *map(str, paths)])
 
 
@@ -142,7 +151,8 @@ def patches(
     """Find the parts of images that excite the channels of a layer most."""
     from napari_cvsuite.images import expand
     from napari_cvsuite.neurons.favourites import run
-    from napari_cvsuite.neurons.files import patch_picture, write_picture, write_rows
+    from napari_cvsuite.neurons.files import patch_picture
+    from napari_cvsuite.reports.files import write_picture, write_rows
 
     paths = expand(inputs)
     found = compute(
@@ -201,8 +211,8 @@ def ablate(
 ) -> None:
     """Silence channels of a layer, some together or each in turn."""
     from napari_cvsuite.images import read
-    from napari_cvsuite.neurons.files import write_rows
     from napari_cvsuite.neurons.silence import run
+    from napari_cvsuite.reports.files import write_rows
 
     found = compute(
         lambda context: run(read(image), options, context), device, name="ablate", quiet=as_json
@@ -251,7 +261,7 @@ def maximise(
 ) -> None:
     """Search the image that a channel likes most."""
     from napari_cvsuite.neurons.dream import run
-    from napari_cvsuite.neurons.files import write_picture
+    from napari_cvsuite.reports.files import write_picture
 
     found = compute(lambda context: run(options, context), device, name="maximise", quiet=as_json)
     write_picture(out, found.image)
@@ -275,8 +285,8 @@ def dissect(
 ) -> None:
     """Find which channels of a layer detect your labels, and compare two networks."""
     from napari_cvsuite.neurons.dissecting import label_names, pairs_of_folders, run
-    from napari_cvsuite.neurons.files import write_rows
     from napari_cvsuite.neurons.units import compare
+    from napari_cvsuite.reports.files import write_rows
 
     pairs, known = pairs_of_folders(images, masks), label_names(names)
     found = []
@@ -339,7 +349,7 @@ def controls(
 ) -> None:
     """Measure accuracy on scrambled, blurred, noisy, gray and attacked copies."""
     from napari_cvsuite.neurons.bias import control_rows, controls_of_folder
-    from napari_cvsuite.neurons.files import write_rows
+    from napari_cvsuite.reports.files import write_rows
 
     table, column = table_column(labels)
     models = [name for name in (options.model, other) if name]
@@ -358,6 +368,32 @@ def controls(
         for row in rows
     ]
     _tell(rows, as_json, lines)
+
+
+@neurons_app.command("copies")
+@with_options(CopyOptions)
+def copies(
+    image: Input,
+    out: Out,
+    options: CopyOptions,
+    mask: Mask = None,
+    device: Device = "auto",
+    as_json: AsJson = False,
+) -> None:
+    """Distort what the network sees: STEM.DISTORTION.png, and what it says of each copy."""
+    from napari_cvsuite.neurons.copies import run
+    from napari_cvsuite.neurons.files import write_copies
+
+    found = compute(
+        lambda context: run(_read(image), options, context, _read(mask)),
+        device,
+        name="copies",
+        quiet=as_json,
+    )
+    paths = write_copies(found, _folder(out) / image.stem)
+    named = [("as it is", found.likely), *((one.title, one.likely) for one in found.copies)]
+    lines = [f"{title:16} {_likely(likely)[0]}" for title, likely in named]
+    _tell(found, as_json, [*lines, *map(str, paths)])
 
 
 @neurons_app.command("report")
@@ -389,13 +425,15 @@ def report(
     as_json: AsJson = False,
 ) -> None:
     """Report what adversarial training changed in a pair: report.html and report.json."""
-    from napari_cvsuite.neurons.report import ReportInputs, run
-    from napari_cvsuite.neurons.report_html import write_report
+    from napari_cvsuite.neurons.report import ReportInputs
+    from napari_cvsuite.neurons.report_run import report_into
 
     inputs = ReportInputs(images, *table_column(labels), stimuli, masks, names)
-    found = compute(
-        lambda context: run(inputs, options, context), device, name="report", quiet=as_json
+    found, paths = compute(
+        lambda context: report_into(out, inputs, options, context),
+        device,
+        name="report",
+        quiet=as_json,
     )
-    paths = write_report(found, _folder(out))
     lines = [f"{one.verdict}: {one.text} {one.because}" for one in found.claims]
     _tell(found, as_json, [*lines, *map(str, paths)])

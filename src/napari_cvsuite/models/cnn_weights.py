@@ -14,7 +14,14 @@ from napari_cvsuite.models.cnn import IMAGENET_MEAN, IMAGENET_STD, Classifier, b
 from napari_cvsuite.models.googlenet import GoogLeNet
 from napari_cvsuite.models.weights import WeightsError
 
-__all__ = ["build_cnn", "cnn_fields", "infer_network", "looks_like_cnn", "read_layout", "split_normaliser"]
+__all__ = [
+    "build_cnn",
+    "cnn_fields",
+    "infer_network",
+    "looks_like_cnn",
+    "read_layout",
+    "split_normaliser",
+]
 
 Normaliser = tuple[Tensor, Tensor]
 USE = "Use the checkpoint of a whole classifier, such as torchvision's or a training run's."

@@ -1,73 +1,26 @@
-"""Results of the neurons jobs as files: pictures, maps, tables and what made them."""
+"""Results of the neurons jobs as files: pictures, maps and what made them."""
 
 from __future__ import annotations
 
-import csv
-import json
-from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from matplotlib import colormaps
 from numpy.typing import NDArray
-from PIL import Image as Picture
 
-from napari_cvsuite.images import replacing, write_probability
-from napari_cvsuite.jobs.plain import plain
+from napari_cvsuite.images import write_probability
 from napari_cvsuite.neurons.browse import Activated
+from napari_cvsuite.neurons.copies import Copies
 from napari_cvsuite.neurons.explain import Explained
 from napari_cvsuite.neurons.mislead import Misled
+from napari_cvsuite.reports.files import signed_picture, write_facts, write_picture
 
 __all__ = [
     "patch_picture",
-    "signed_picture",
     "write_activated",
+    "write_copies",
     "write_explained",
-    "write_facts",
     "write_misled",
-    "write_picture",
-    "write_rows",
 ]
-
-DIVERGING, GROWING = "bwr", "magma"
-"""Colours of signed maps, exactly white at 0, and of maps from 0 on."""
-
-
-def write_facts(path: Path, result: Any) -> None:
-    """Write a result as JSON, whole or not at all; see :func:`plain`.
-
-    Raises
-    ------
-    ImageError
-        The file cannot be written.
-    """
-    with replacing(path) as partial:
-        text = json.dumps(plain(result), indent=2, allow_nan=False)
-        partial.write_text(text + "\n", encoding="utf-8")
-
-
-def write_rows(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Write a table as CSV, whole or not at all; raises ImageError if that is not possible."""
-    with replacing(path) as partial, partial.open("w", newline="", encoding="utf-8") as handle:
-        writer = csv.DictWriter(handle, list(rows[0]) if rows else [])
-        writer.writeheader()
-        for row in rows:
-            writer.writerow({k: f"{v:.6g}" if isinstance(v, float) else v for k, v in row.items()})
-
-
-def write_picture(path: Path, pixels: NDArray[Any]) -> None:
-    """Write H x W x 3 in [0, 1] as PNG; raises ImageError if that is not possible."""
-    eight = np.rint(255 * np.clip(pixels, 0, 1)).astype(np.uint8)
-    with replacing(path) as partial:
-        Picture.fromarray(eight).save(partial, format="PNG")
-
-
-def signed_picture(values: NDArray[Any], signed: bool = True) -> NDArray[np.float64]:
-    """Return a map in [-1, 1] or [0, 1] in colours, H x W x 3."""
-    shown = (values + 1) / 2 if signed else values
-    colours: NDArray[np.float64] = colormaps[DIVERGING if signed else GROWING](shown)[..., :3]
-    return colours
 
 
 def patch_picture(pictures: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -98,6 +51,17 @@ def write_activated(found: Activated, stem: Path) -> list[Path]:
     paths = [stem.with_name(f"{stem.name}.{found.layer}.{kind}") for kind in ("tif", "json")]
     write_probability(paths[0], found.maps)
     write_facts(paths[1], found)
+    return paths
+
+
+def write_copies(found: Copies, stem: Path) -> list[Path]:
+    """Write ``STEM.DISTORTION.png`` for each copy, and ``STEM.copies.json``; return them."""
+    paths = []
+    for one in found.copies:
+        paths.append(stem.with_name(f"{stem.name}.{one.title.replace(' ', '-')}.png"))
+        write_picture(paths[-1], one.pixels)
+    paths.append(stem.with_name(f"{stem.name}.copies.json"))
+    write_facts(paths[-1], found)
     return paths
 
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 from napari_cvsuite.jobs.context import Context
-from napari_cvsuite.neurons.files import made_folder
 from napari_cvsuite.neurons.options import ReportOptions
 from napari_cvsuite.neurons.report import PairReport, ReportInputs, run
 from napari_cvsuite.neurons.report_html import write_report
+from napari_cvsuite.reports.files import made_folder
 
 __all__ = ["report_into"]
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
@@ -21,7 +22,6 @@ from napari_cvsuite.paths.decompose import (
     collect,
     direct,
     head_direct,
-    residual,
 )
 from napari_cvsuite.paths.intervene import removed_final
 from napari_cvsuite.paths.options import ContributionOptions, TargetOptions
@@ -221,15 +221,16 @@ def _of_transformer(model: VisionTransformer, paths: Paths) -> _Parts:
             "this network's head has a tanh, so that no logit is a sum over paths; see what "
             "removed_final and the total effects say, which need no such sum"
         )
+    shares = direct(model, paths)
     return _Parts(
         names_of(model),
-        _array(direct(model, paths)[:, 0]),
+        _array(shares[:, 0]),
         _array((paths.logits - removed_final(model, paths))[:, 0]),
         _array(head_direct(model, paths)[:, :, 0]),
         _array(bias_direct(model, paths)[:, 0]),
         _array(path_norm(model, paths)[:, 0]),
         _array(paths.logits[0]),
-        residual(model, paths),
+        float((shares.sum(dim=0) - paths.observed).abs().max()),
     )
 
 
@@ -285,6 +286,4 @@ def _array(values: Tensor) -> Floats:
 
 
 def _tensor(values: Floats) -> Tensor:
-    import torch
-
     return torch.from_numpy(values)

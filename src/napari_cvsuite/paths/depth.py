@@ -14,7 +14,8 @@ from napari_cvsuite.images import Image
 from napari_cvsuite.jobs.context import Context
 from napari_cvsuite.models.subject import Likely
 from napari_cvsuite.paths.decompose import collect
-from napari_cvsuite.paths.options import DepthOptions, TargetOptions
+from napari_cvsuite.paths.labelled_options import DepthOptions
+from napari_cvsuite.paths.options import TargetOptions
 from napari_cvsuite.paths.session import Session
 from napari_cvsuite.paths.subject import (
     LabelledInputs,

@@ -17,12 +17,16 @@ _before = (False, True)
 
 @contextmanager
 def exact() -> Iterator[None]:
-    """Compute in the precision of the weights and without gradients; also a decorator."""
+    """Compute in the precision of the weights and without gradients; also a decorator.
+
+    Not in torch's inference mode either, whose tensors could never take part in a gradient.
+    """
     _switch_off_tf32()
     try:
         with (
             torch.autocast("cuda", enabled=False),
             torch.autocast("cpu", enabled=False),
+            torch.inference_mode(False),
             torch.no_grad(),
         ):
             yield
@@ -32,8 +36,8 @@ def exact() -> Iterator[None]:
 
 @contextmanager
 def with_gradients() -> Iterator[None]:
-    """Record gradients, even inside :func:`exact` or torch's inference mode."""
-    with torch.inference_mode(False), torch.enable_grad():
+    """Compute as :func:`exact` does, and record gradients."""
+    with exact(), torch.enable_grad():
         yield
 
 

@@ -22,7 +22,7 @@ TOLERANCE = 0.01
 """Changes of log amplitude below this are called none: 1 %."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class Change:
     """What some paths do to the frequencies of the sum.
 
@@ -54,7 +54,7 @@ class Change:
         kind = {"raise": "high-pass", "lower": "low-pass"}[self.effect]
         return (
             f"These paths {self.effect} high frequencies against the mean of the image "
-            f"({numbers}): they work as a {kind} filter. Without them the sum does the opposite."
+            f"({numbers}): they work as a {kind} filter."
         )
 
 

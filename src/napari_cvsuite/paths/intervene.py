@@ -275,7 +275,7 @@ def attribution_patching(
     """
     network, context = checked(model), context or Context()
     chosen, found = class_list(classes, network.config.num_classes), []
-    with exact(), with_gradients():
+    with with_gradients():
         writes, logits = _recorded(network, x)
         for done, k in enumerate(chosen):
             context.progress(done, len(chosen), "attribution_patching")

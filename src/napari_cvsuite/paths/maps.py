@@ -42,10 +42,11 @@ class PathMap:
     name : str
         In words: kind, path or layer, head, and class.
     own : float or None
-        Of a share, what comes from tokens that have no place in the image, such as the class
-        token, and for a path with an output bias from that; None for other maps.
+        Of a share, what is drawn from tokens that have no place in the image, such as the class
+        token itself; None for other maps.
     total : float or None
-        Of a share, the whole: the values and `own` add up to it.
+        Of a share, the values and `own` together. With the shares of the output biases of
+        attention, which come from no token, that is the direct share of the paths.
     target : str
         The class that is explained; empty for maps that know no class.
     provenance : dict

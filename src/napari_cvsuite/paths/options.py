@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from napari_cvsuite.jobs.options import Option, OptionError, Options
+from napari_cvsuite.jobs.options import Option, OptionError
 from napari_cvsuite.jobs.registry import JobSpec
 from napari_cvsuite.models.view_options import ViewOptions
 
@@ -16,19 +16,11 @@ __all__ = [
     "MAPS",
     "REPLACEMENTS",
     "ContributionOptions",
-    "DepthOptions",
-    "FoldOptions",
     "FrequencyOptions",
-    "InfluenceOptions",
-    "LabelledOptions",
-    "LengthOptions",
     "MapOptions",
     "PathOptions",
-    "PruneOptions",
-    "ScaleOptions",
     "TargetOptions",
     "WhatIfOptions",
-    "effect_list",
     "path_list",
 ]
 
@@ -183,146 +175,6 @@ class FrequencyOptions(PathOptions):
         path_list(self.off)
 
 
-@dataclass(frozen=True)
-class LabelledOptions(Options):
-    """Options of jobs that measure over labelled images."""
-
-    model: str = Option(
-        DEFAULT_MODEL, label="Model", help="Name of a vision transformer in the catalogue."
-    )
-    limit: int = Option(
-        1000,
-        label="Images",
-        help="Images used at most, as many of each class as there are.",
-        minimum=2,
-        maximum=1_000_000,
-    )
-    batch: int = Option(
-        32, label="Batch", help="Images at a time.", minimum=1, maximum=4096, advanced=True
-    )
-    seed: int = Option(
-        0,
-        label="Seed",
-        help="Of the choice of images, of how they are divided, and of the intervals.",
-        minimum=0,
-        maximum=2**31 - 1,
-        advanced=True,
-    )
-
-
-@dataclass(frozen=True)
-class DepthOptions(LabelledOptions):
-    """Options of the accuracy of the prediction after each layer."""
-
-
-@dataclass(frozen=True)
-class InfluenceOptions(LabelledOptions):
-    """Options of what the paths are worth over labelled images."""
-
-    interventions: str = Option(
-        "removed_final,total_module",
-        label="Interventions",
-        help=f"Some of {', '.join(EFFECTS)}, with commas between.",
-    )
-    replacement: str = Option(
-        "zero",
-        label="Replacement",
-        help="What is written instead, where later layers are computed anew: zero, or the mean "
-        "over these images.",
-        choices=("zero", "mean"),
-    )
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        effect_list(self.interventions)
-
-
-@dataclass(frozen=True)
-class HeldOutOptions(LabelledOptions):
-    """Options of jobs that choose on some images and check on others."""
-
-    held_out: float = Option(
-        0.5,
-        label="Held out",
-        help="Share of the images of each class that the choice does not see.",
-        minimum=0.05,
-        maximum=0.95,
-    )
-
-
-@dataclass(frozen=True)
-class PruneOptions(HeldOutOptions):
-    """Options of paths that are left out of the final sum for good."""
-
-    method: str = Option(
-        "greedy",
-        label="Method",
-        help="greedy: again and again the path whose removal lowers the loss most, until none "
-        "does. loss, accuracy: all paths in the order of their single removals. from_layer: the "
-        "final sum from each layer on. hand: the paths that are named.",
-        choices=("greedy", "loss", "accuracy", "from_layer", "hand"),
-    )
-    off: str = Option(
-        "", label="Paths", help="Paths that are left out, for hand, such as embed,msa_0."
-    )
-    steps: int = Option(
-        -1,
-        label="Steps",
-        help="Steps that are kept; -1 keeps those with the lowest loss on the selection part.",
-        minimum=-1,
-        maximum=10_000,
-        advanced=True,
-    )
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if bool(path_list(self.off)) != (self.method == "hand"):
-            raise OptionError(
-                "name the paths that are left out with the method hand, and none with the others"
-            )
-
-
-@dataclass(frozen=True)
-class ScaleOptions(HeldOutOptions):
-    """Options of weights of the paths in the final sum, fitted to labelled images."""
-
-    per: str = Option(
-        "scalar",
-        label="Weights",
-        help="One weight a path, or one a path and channel.",
-        choices=("scalar", "channel"),
-    )
-    steps: int = Option(
-        150, label="Steps", help="Steps of Adam.", minimum=1, maximum=100_000, advanced=True
-    )
-    learning_rate: float = Option(
-        0.02,
-        label="Learning rate",
-        help="Of Adam.",
-        minimum=1e-6,
-        maximum=10.0,
-        advanced=True,
-    )
-
-
-@dataclass(frozen=True)
-class FoldOptions(Options):
-    """Options of a network without weights of paths that computes the same."""
-
-    model: str = Option(
-        DEFAULT_MODEL, label="Model", help="Name of a network with weights in its stream."
-    )
-
-
-@dataclass(frozen=True)
-class LengthOptions(Options):
-    """Options of the lengths of paths."""
-
-    model: str = Option(
-        DEFAULT_MODEL, label="Model", help="Name of a vision transformer in the catalogue."
-    )
-
-
 def path_list(text: str) -> tuple[str, ...]:
     """Read names of paths such as ``embed,msa_0``; each once.
 
@@ -338,22 +190,11 @@ def path_list(text: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(names))
 
 
-def effect_list(text: str) -> tuple[str, ...]:
-    """Read names of interventions; raises :class:`OptionError`."""
-    names = tuple(dict.fromkeys(part.strip() for part in text.split(",") if part.strip()))
-    wrong = [name for name in names if name not in EFFECTS]
-    if wrong or not names:
-        raise OptionError(
-            f"interventions are some of {', '.join(EFFECTS)}; got {wrong[0] if wrong else text!r}"
-        )
-    return names
-
-
 def _job(name: str, run: str, options: str, title: str, help: str, batch: bool = False) -> JobSpec:
     return JobSpec(
         name=f"paths.{name}",
         run=f"napari_cvsuite.paths.{run}",
-        options=f"napari_cvsuite.paths.options:{options}",
+        options=f"napari_cvsuite.paths.{options}",
         title=title,
         help=help,
         job_class="batch" if batch else "interactive",
@@ -364,35 +205,35 @@ JOBS = {
     "contributions": _job(
         "contributions",
         "contributions:run",
-        "ContributionOptions",
+        "options:ContributionOptions",
         "Contributions",
         "Split the prediction of an image into the direct shares of its paths.",
     ),
     "whatif": _job(
         "whatif",
         "whatif:run",
-        "WhatIfOptions",
+        "options:WhatIfOptions",
         "What if",
         "Take paths away and see what the prediction becomes.",
     ),
     "map": _job(
         "map",
         "maps:run",
-        "MapOptions",
+        "options:MapOptions",
         "Map",
         "Map what paths and the class token take from the patches.",
     ),
     "depth": _job(
         "depth",
         "depth:run",
-        "TargetOptions",
+        "options:TargetOptions",
         "Depth",
         "Read the prediction after each layer.",
     ),
     "depth_accuracy": _job(
         "depth_accuracy",
         "depth:accuracy",
-        "DepthOptions",
+        "labelled_options:DepthOptions",
         "Accuracy by depth",
         "Measure the prediction after each layer over labelled images.",
         batch=True,
@@ -400,7 +241,7 @@ JOBS = {
     "influence": _job(
         "influence",
         "influence:run",
-        "InfluenceOptions",
+        "labelled_options:InfluenceOptions",
         "Influence",
         "Measure what accuracy loses without each path.",
         batch=True,
@@ -408,7 +249,7 @@ JOBS = {
     "prune": _job(
         "prune",
         "pruning:run",
-        "PruneOptions",
+        "labelled_options:PruneOptions",
         "Prune",
         "Leave paths out of the final sum, with a check on held-out images.",
         batch=True,
@@ -416,7 +257,7 @@ JOBS = {
     "scale": _job(
         "scale",
         "scaling:run",
-        "ScaleOptions",
+        "labelled_options:ScaleOptions",
         "Scale",
         "Fit weights of the paths, with a check on held-out images.",
         batch=True,
@@ -424,14 +265,14 @@ JOBS = {
     "fold": _job(
         "fold",
         "scaling:fold",
-        "FoldOptions",
+        "labelled_options:FoldOptions",
         "Fold",
         "Write weights in the stream into the layers themselves.",
     ),
     "frequency": _job(
         "frequency",
         "frequency:run",
-        "FrequencyOptions",
+        "options:FrequencyOptions",
         "Frequency",
         "Measure how coarse or fine what each path writes is.",
         batch=True,
@@ -439,8 +280,24 @@ JOBS = {
     "lengths": _job(
         "lengths",
         "counting:run",
-        "LengthOptions",
+        "labelled_options:LengthOptions",
         "Lengths",
         "Count the paths of a network by length.",
+    ),
+    "report": _job(
+        "report",
+        "report:run",
+        "report_options:ReportOptions",
+        "Report",
+        "Report what the paths of a network do, and whether the paper's claims hold.",
+        batch=True,
+    ),
+    "study": JobSpec(
+        name="paths.study",
+        run="napari_cvsuite.paths.study:run",
+        options="napari_cvsuite.paths.study_options:StudyOptions",
+        title="Study",
+        help="Train transformers of several depths in several ways, and measure them.",
+        job_class="training",
     ),
 }

@@ -125,7 +125,7 @@ def class_list(classes: Sequence[int] | None, count: int) -> list[int]:
     return chosen
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class Frozen:
     """The classifier as a linear map, for the statistics of one batch of final sums.
 

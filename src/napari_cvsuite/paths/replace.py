@@ -17,7 +17,7 @@ from napari_cvsuite.paths.reading import checked
 __all__ = ["Replacement", "mean_replacement", "mixed_values", "writes_of"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class Replacement:
     """What paths write when they are replaced; nothing (zero) needs none.
 

@@ -40,7 +40,7 @@ class RowsMemoryError(ValueError):
     """The rows of so many images take more memory than was allowed; the message says how much."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class Rows:
     """What the heads read of every path of a set of images.
 
@@ -209,8 +209,7 @@ def combined(values: Tensor, alpha: Tensor | None) -> Tensor:
     """Return the weighed sum ``N x Q x R x D`` of rows ``P x N x Q x R x D``."""
     if alpha is None:
         return values.sum(dim=0)
-    if alpha.ndim == 1:
-        return torch.tensordot(alpha, values, dims=1)
+    # Faster than a product of matrices that are as long as they are thin.
     summed = values[0] * alpha[0]
     for part, weight in zip(values[1:], alpha[1:], strict=True):
         summed = torch.addcmul(summed, part, weight)

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from napari_cvsuite.jobs.context import Context
+from napari_cvsuite.models.adam import Adam
 from napari_cvsuite.models.vit import PLACEMENTS, VisionTransformer, ViTConfig
 from napari_cvsuite.paths.exact import exact, with_gradients
 from napari_cvsuite.paths.reading import checked, classify_rows
@@ -73,6 +74,7 @@ class Fitted:
         return self.history[self.best_step]
 
 
+@exact()
 def fit_scale(
     model: nn.Module,
     selection: Rows,
@@ -122,19 +124,18 @@ def fit_scale(
     values = selection.values
     shape = (len(values), values.shape[-1]) if per_channel else (len(values),)
     alpha = torch.ones(shape, dtype=values.dtype, device=values.device)
-    optimiser = torch.optim.Adam([alpha], lr=rate)
+    adam, best, best_step = Adam(rate), alpha, 0
     history: list[Moment] = []
-    best, best_step = alpha.clone(), 0
     for step in range(steps + 1):
         context.progress(step, steps, "fitting the weights of the paths")
-        now, alpha.grad = _loss_and_slope(network, selection, alpha)
+        now, slope = _loss_and_slope(network, selection, alpha)
         history.append(Moment(now, None if held_out is None else score(network, held_out, alpha)))
         moment, lowest = history[-1], history[best_step]
         if now.loss <= history[0].selection.loss and moment.judged < lowest.judged:
-            best, best_step = alpha.clone(), step
+            best, best_step = alpha, step
         if held_out is not None and step - best_step >= patience:
             break
-        optimiser.step()
+        alpha = alpha - adam.step(slope)
     return Fitted(best, tuple(history), best_step)
 
 
@@ -246,14 +247,16 @@ def _loss_and_slope(model: VisionTransformer, rows: Rows, alpha: Tensor) -> tupl
     labels, slope, found = rows.wanted(model.config.num_classes), torch.zeros_like(alpha), []
     for part in chunks(rows):
         values = rows.values[:, part].detach()
-        with exact(), with_gradients():
+        with with_gradients():
             summed = combined(values, alpha).requires_grad_()
             logits = classify_rows(model, summed)
-            loss = F.cross_entropy(logits, labels[part], reduction="sum") / len(rows)
+            # Labels from torch's inference mode cannot take part otherwise.
+            wanted = labels[part].clone()
+            loss = F.cross_entropy(logits, wanted, reduction="sum") / len(rows)
             (by_sum,) = torch.autograd.grad(loss, summed)
         # The sum is linear in the weights, so that their gradient needs no graph of its own.
         if alpha.ndim == 1:
-            slope += values.flatten(1) @ by_sum.flatten()
+            slope += torch.stack([torch.vdot(one.flatten(), by_sum.flatten()) for one in values])
         else:
             slope += torch.stack([(one * by_sum).flatten(0, -2).sum(dim=0) for one in values])
         found.append(logits.detach())

@@ -16,16 +16,12 @@ from napari_cvsuite.jobs.context import Context
 from napari_cvsuite.jobs.options import OptionError
 from napari_cvsuite.models.catalog import CardError, Catalogue
 from napari_cvsuite.models.cnn import Classifier
+from napari_cvsuite.models.local import is_here
 from napari_cvsuite.models.planes import Planes
 from napari_cvsuite.models.subject import Seen, Subject, class_pair, opened, see_plane
 from napari_cvsuite.models.vit import VisionTransformer, path_names
-from napari_cvsuite.paths.options import (
-    FoldOptions,
-    LabelledOptions,
-    LengthOptions,
-    PathOptions,
-    path_list,
-)
+from napari_cvsuite.paths.labelled_options import LabelledOptions, ModelOptions
+from napari_cvsuite.paths.options import PathOptions, path_list
 from napari_cvsuite.training.labelled import Labelled, find_labelled, read_labelled, spread, tensors
 
 __all__ = [
@@ -119,8 +115,10 @@ def transformer(subject: Subject) -> VisionTransformer:
     model = inner(subject)
     if isinstance(model, VisionTransformer):
         return model
-    known = [card.name for card in Catalogue() if card.architecture == "vit"]
-    choice = ", ".join(known) or "none yet: import one, or train one with --arch vit-tiny"
+    # Those whose weights are on this machine first, as they can be used at once.
+    cards = [card for card in Catalogue() if card.architecture == "vit"]
+    known = [card.name for card in sorted(cards, key=lambda card: not is_here(card))]
+    choice = ", ".join(known[:6]) or "none yet: import one, or train one with --arch vit-tiny"
     raise CardError(
         f"{subject.card.name} is a {type(model).__name__}, which is no sum of paths; choose a "
         f"vision transformer ({choice})"
@@ -163,9 +161,7 @@ def number_of(name: str, names: Sequence[str]) -> int:
 
 
 @contextmanager
-def model_opened(
-    options: LabelledOptions | FoldOptions | LengthOptions, context: Context
-) -> Iterator[Subject]:
+def model_opened(options: ModelOptions, context: Context) -> Iterator[Subject]:
     """Lend the transformer of options that look at no single image.
 
     Raises

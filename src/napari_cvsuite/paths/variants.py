@@ -19,7 +19,7 @@ TOTALS = ("total_edge", "total_module", "total_layer", "total_head")
 """Kinds of total effects."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class Entry:
     """A changed stream.
 

@@ -16,13 +16,22 @@ from napari_cvsuite.images import Image, ImageError, read
 from napari_cvsuite.jobs.context import Context
 from napari_cvsuite.models.planes import Planes
 from napari_cvsuite.models.subject import Likely, see_plane
+from napari_cvsuite.models.vit import VisionTransformer
+from napari_cvsuite.paths.decompose import Paths
 from napari_cvsuite.paths.intervene import attribution_patching, removed_final, total
 from napari_cvsuite.paths.options import WhatIfOptions, path_list
 from napari_cvsuite.paths.replace import Replacement, mean_replacement, writes_of
 from napari_cvsuite.paths.session import Session
-from napari_cvsuite.paths.subject import Target, normalised, quietly, slices, target_of
+from napari_cvsuite.paths.subject import (
+    Target,
+    names_of,
+    normalised,
+    quietly,
+    slices,
+    target_of,
+)
 
-__all__ = ["WhatIf", "of_session", "part_names", "replacement_for", "run"]
+__all__ = ["WhatIf", "each", "of_session", "part_names", "replacement_for", "run"]
 
 MOST_IMAGES = 1000
 """Slices of which the mean is taken at most."""
@@ -141,8 +150,9 @@ def of_session(
         names: tuple[str, ...] = ("+".join(answer.off),)
         after = answer.likely
     else:
-        logits = _each(session, options.intervention, replacement, context)
-        names = part_names(options.intervention, session)
+        kind = options.intervention
+        logits = each(session.model, session.paths, kind, replacement, context)[:, 0].cpu()
+        names = part_names(options.intervention, session.model)
     effects = session.logits - logits
     estimates = None
     if _estimated(options):
@@ -196,18 +206,17 @@ def replacement_for(
     )
 
 
-def part_names(intervention: str, session: Session) -> tuple[str, ...]:
+def part_names(intervention: str, model: VisionTransformer) -> tuple[str, ...]:
     """Return what an intervention takes away in turn."""
-    config = session.model.config
-    layers = range(config.num_layers)
+    layers, heads = range(model.config.num_layers), range(model.config.num_heads)
     if intervention == "total_layer":
         return tuple(f"layer_{layer}" for layer in layers)
     if intervention == "total_edge":
         return tuple(f"msa_{layer}" for layer in layers)
     if intervention == "total_head":
-        heads = range(config.num_heads)
         return tuple(f"msa_{layer}.head_{head}" for layer in layers for head in heads)
-    return session.names if intervention == "removed_final" else session.names[1:]
+    names = names_of(model)
+    return names if intervention == "removed_final" else names[1:]
 
 
 def _estimated(options: WhatIfOptions) -> bool:
@@ -216,15 +225,22 @@ def _estimated(options: WhatIfOptions) -> bool:
     return options.estimate and alone and not options.off
 
 
-def _each(
-    session: Session, intervention: str, replacement: Replacement | None, context: Context
+def each(
+    model: VisionTransformer,
+    paths: Paths,
+    intervention: str,
+    replacement: Replacement | None,
+    context: Context,
 ) -> Tensor:
-    """Return logits ``N x K`` after each intervention in turn."""
+    """Return the logits ``N x B x K`` after taking away each of :func:`part_names` in turn.
+
+    Raises
+    ------
+    ValueError, Cancelled
+    """
     if intervention == "removed_final":
-        found = removed_final(session.model, session.paths)
-    else:
-        found = total(session.model, session.paths, intervention, replacement, context)
-    return found.flatten(0, -3)[:, 0].cpu()
+        return removed_final(model, paths)
+    return total(model, paths, intervention, replacement, context).flatten(0, -3)
 
 
 def _another(

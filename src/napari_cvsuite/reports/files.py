@@ -13,13 +13,32 @@ from matplotlib import colormaps
 from numpy.typing import NDArray
 from PIL import Image as Picture
 
-from napari_cvsuite.images import replacing
+from napari_cvsuite.images import ImageError, replacing
 from napari_cvsuite.jobs.plain import plain
 
-__all__ = ["DIVERGING", "GROWING", "signed_picture", "write_facts", "write_picture", "write_rows"]
+__all__ = [
+    "DIVERGING",
+    "GROWING",
+    "made_folder",
+    "signed_picture",
+    "write_facts",
+    "write_picture",
+    "write_rows",
+]
 
 DIVERGING, GROWING = "bwr", "magma"
 """Colours of signed maps, exactly white at 0, and of maps from 0 on."""
+
+
+def made_folder(path: Path) -> Path:
+    """Make a folder where there is none, and return it; raises ImageError if that fails."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ImageError(
+            f"cannot make the folder {path} ({error.strerror}); choose another"
+        ) from error
+    return path
 
 
 def write_facts(path: Path, result: Any) -> None:

@@ -16,16 +16,14 @@ from torch.nn import functional as F
 from napari_cvsuite.jobs.context import Context
 from napari_cvsuite.jobs.request import InputReference, RequestError
 from napari_cvsuite.models.attack import pgd, pgd_step
-from napari_cvsuite.models import cnn, vit
 from napari_cvsuite.models.catalog import InputSpec
 from napari_cvsuite.models.cnn import Classifier
 from napari_cvsuite.models.device import choose_device
 from napari_cvsuite.models.vit import VisionTransformer
-from napari_cvsuite.models.weights import WeightsError, read_state_dict
+from napari_cvsuite.models.weights import read_state_dict
 from napari_cvsuite.training.augment import augment
 from napari_cvsuite.training.classifier_options import ClassifierOptions
-from napari_cvsuite.training.distil import Learner, Objective
-from napari_cvsuite.training.given import given_classifier
+from napari_cvsuite.training.distil import Learner
 from napari_cvsuite.training.labelled import (
     Labelled,
     find_labelled,
@@ -34,6 +32,7 @@ from napari_cvsuite.training.labelled import (
     tensors,
 )
 from napari_cvsuite.training.loop import LoopOptions, TrainingTask, fit
+from napari_cvsuite.training.network import make_loss, make_network, undecayed
 from napari_cvsuite.training.publish import MODEL, write_of_run
 from napari_cvsuite.training.result import TrainResult
 
@@ -210,87 +209,13 @@ def _validate(
     return metrics
 
 
-def _network(options: ClassifierOptions, data: Labelled) -> Classifier:
-    torch.manual_seed(options.seed)
-    mean, std = (
-        [round(float(value) / 255, 4) for value in one]
-        for one in (data.images.mean(axis=(0, 1, 2)), data.images.std(axis=(0, 1, 2)))
-    )
-    inner, std = _build(options, len(data.classes)), [max(s, 0.01) for s in std]
-    made = Classifier(inner, mean, std)
-    by_depth = options.distill != "none"
-    if by_depth or options.teacher:
-        made = Learner(inner, mean, std, by_depth)
-    if options.start:
-        own = made.state_dict()
-        # Weights of paths can be learned for a network that was trained without them.
-        scale = {k: v for k, v in own.items() if k.startswith("model.ensemble_scale.")}
-        given = {**scale, **given_classifier(options.start)[0].state_dict()}
-        if {k: v.shape for k, v in given.items()} != {k: v.shape for k, v in own.items()}:
-            raise WeightsError(
-                f"{options.start} is another network than {options.arch} with "
-                f"{len(data.classes)} classes; choose that of the file"
-            )
-        made.load_state_dict(given)
-    network: Classifier = made.to(memory_format=torch.channels_last)
-    return network
-
-
-def _build(options: ClassifierOptions, classes: int) -> nn.Module:
-    if not options.is_transformer:
-        return cnn.build(options.arch, classes)
-    config = {
-        **vit.SMALL[options.arch],
-        "image_size": options.size,
-        "patch_size": options.patch,
-        "num_classes": classes,
-        "stem": options.stem_layers(),
-        "ensemble_scale": options.ensemble_scale,
-        "placement": options.placement,
-    }
-    return vit.build(config)
-
-
-def _objective(options: ClassifierOptions, data: Labelled, device: str) -> Any:
-    """Return the loss: a plain one, or one that distils."""
-    if options.distill == "none" and not options.teacher:
-        return functools.partial(_loss, options.smoothing)
-    teacher = _teacher(options, data).to(device) if options.teacher else None
-    return Objective(
-        smoothing=options.smoothing,
-        temperature=options.temperature,
-        logit_weight=options.logit_weight if options.distill in ("logit", "both") else 0.0,
-        hidden_weight=options.hidden_weight if options.distill in ("hidden", "both") else 0.0,
-        teacher=teacher,
-        teacher_weight=options.teacher_weight,
-        reduced=options.precision == "bfloat16",
-    )
-
-
-def _teacher(options: ClassifierOptions, data: Labelled) -> Classifier:
-    made, card = given_classifier(options.teacher)
-    # Files without a card have no names of classes.
-    named = card.classes[0] != "class 0"
-    if len(card.classes) != len(data.classes) or (named and card.classes != data.classes):
-        raise ValueError(
-            f"the teacher's classes are {_few(card.classes)}, but those of the images "
-            f"{_few(data.classes)}; choose a teacher of the same classes"
-        )
-    side = made.model.config.image_size if isinstance(made.model, VisionTransformer) else 0
-    if side not in (0, options.size):
-        raise ValueError(f"the teacher sees images of {side} px; choose size {side}")
-    return made.requires_grad_(False)
-
-
-def _few(names: Sequence[str]) -> str:
-    return ", ".join(names[:10]) + (f" and {len(names) - 10} more" if len(names) > 10 else "")
-
-
 def _unused(options: ClassifierOptions) -> set[str]:
     """Return the options that had no say in a training."""
     unused = set() if options.adversarial != "none" else {"eps", "steps"}
     if not options.is_transformer:
         unused |= {"patch", "stem", "ensemble_scale", "distill"}
+    if not options.layers:
+        unused.add("layers")
     if options.ensemble_scale == "none":
         unused.add("placement")
     if options.distill not in ("logit", "both"):
@@ -302,15 +227,6 @@ def _unused(options: ClassifierOptions) -> set[str]:
         if options.distill == "none":
             unused.add("temperature")
     return unused
-
-
-def _undecayed(network: nn.Module) -> frozenset[str]:
-    """Return what weight decay would harm: biases, norms, embeddings and weights of paths."""
-    kept = ("class_token", "pos_embedding", "ensemble_scale")
-    named = network.named_parameters()
-    return frozenset(
-        name for name, value in named if value.ndim < 2 or any(one in name for one in kept)
-    )
 
 
 def _facts(
@@ -366,18 +282,18 @@ def run(inputs: TrainInputs, options: ClassifierOptions, context: Context) -> Tr
     found = find_labelled(inputs.images, inputs.table, inputs.column)
     every = read_labelled(found, options.size, context)
     data, held = hold_out(every, options.held_out, options.seed)
-    network = _network(options, data)
+    network = make_network(options, data)
     facts = _facts(options, data, inputs, len(held), network)
     validate = functools.partial(_validate, held, options, context)
     fields = {k: v for k, v in asdict(options).items() if k in LoopOptions.__annotations__}
     task = TrainingTask(
         network=network,
         batches=functools.partial(_batches, data, network, options),
-        loss=_objective(options, data, device),
+        loss=make_loss(options, data, device),
         validate=validate if len(held) else lambda _: {},
         score_name="val_score" if len(held) else "",
         keep=functools.partial(_keep, inputs.out, facts),
-        undecayed=_undecayed(network) if options.is_transformer else frozenset(),
+        undecayed=undecayed(network) if options.is_transformer else frozenset(),
     )
     clip = 1.0 if options.is_transformer else 5.0
     outcome = fit(task, LoopOptions(**fields, clip=clip), inputs.out, context, device)
@@ -388,7 +304,3 @@ def run(inputs: TrainInputs, options: ClassifierOptions, context: Context) -> Tr
             measured = validate(network.eval()) if len(held) else {}
         _keep(inputs.out, facts, network, measured)
     return TrainResult(inputs.out, outcome.best, len(data), len(held), model, outcome.resumed)
-
-
-def _loss(smoothing: float, logits: Tensor, labels: Tensor) -> Tensor:
-    return F.cross_entropy(logits.float(), labels, label_smoothing=smoothing)

@@ -115,6 +115,13 @@ class ClassifierOptions(LoopChoices):
     validate_every: int = Option(
         1, label="Validate every", help="Epochs between validations.", minimum=1, maximum=1000
     )
+    layers: int = Option(
+        0,
+        label="Layers",
+        help="Of transformers: number of layers; 0 takes that of the network.",
+        minimum=0,
+        maximum=100,
+    )
     patch: int = Option(
         4,
         label="Patch",
@@ -190,7 +197,11 @@ class ClassifierOptions(LoopChoices):
                     f"{self.arch} has no paths to weigh or distil; choose "
                     f"{' or '.join(TRANSFORMERS)}, or leave ensemble_scale and distill at none"
                 )
+            if self.layers:
+                raise OptionError(f"{self.arch} has a fixed number of layers; leave layers at 0")
             return
+        if self.layers == 1 and self.distill != "none":
+            raise OptionError("a transformer of one layer has no shorter paths to teach; use two")
         if self.size % self.patch:
             raise OptionError(f"size {self.size} must be a multiple of patch {self.patch}")
         if self.stem and _strides(self.patch) is None:

@@ -39,9 +39,13 @@ FACTS = (
 
 
 def write_model(
-    state: Mapping[str, Tensor], path: Path, name: str, facts: Mapping[str, Any]
+    state: Mapping[str, Tensor],
+    path: Path,
+    name: str,
+    facts: Mapping[str, Any],
+    half: bool = True,
 ) -> ModelCard:
-    """Write a half-precision weight file and, beside it, its card.
+    """Write a weight file and, beside it, its card.
 
     Parameters
     ----------
@@ -53,6 +57,8 @@ def write_model(
         Name of the model.
     facts : mapping
         Fields of the card; those that show in the weights can be left out.
+    half : bool
+        Store matrices in half precision; False keeps every number as it is.
 
     Raises
     ------
@@ -61,7 +67,7 @@ def write_model(
     CardError
         A fact is unknown or of the wrong form.
     """
-    write_safetensors(state, path, metadata={"name": name})
+    write_safetensors(state, path, half, {"name": name})
     card = describe(state, name, {**facts, "name": name}, path.read_bytes())
     with into(path.with_suffix(".json")) as temporary:
         temporary.write_text(card.to_json(), encoding="utf-8")
@@ -73,6 +79,7 @@ def write_of_run(
     folder: Path,
     facts: Mapping[str, Any],
     metrics: Mapping[str, float],
+    half: bool = True,
 ) -> ModelCard:
     """Write the model of a run, named after its folder, into it, ready to be imported.
 
@@ -86,6 +93,8 @@ def write_of_run(
         Fields of the card.
     metrics : mapping of str to float
         What was measured; what is not finite is left out.
+    half : bool
+        See :func:`write_model`.
 
     Raises
     ------
@@ -94,7 +103,7 @@ def write_of_run(
     """
     stem = re.sub(r"[^A-Za-z0-9._+-]+", "-", folder.resolve().name).strip("-._+") or "model"
     finite = {key: value for key, value in metrics.items() if math.isfinite(value)}
-    return write_model(state, folder / MODEL, stem[:100], {**facts, "metrics": finite})
+    return write_model(state, folder / MODEL, stem[:100], {**facts, "metrics": finite}, half)
 
 
 def publish(

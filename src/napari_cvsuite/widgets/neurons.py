@@ -8,22 +8,24 @@ from dataclasses import replace
 from typing import Any
 
 from napari.viewer import Viewer
-from qtpy.QtCore import Qt, QTimer
+from qtpy.QtCore import QTimer
 from qtpy.QtGui import QCloseEvent, QShowEvent
-from qtpy.QtWidgets import QFrame, QScrollArea, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QVBoxLayout, QWidget
 
 from napari_cvsuite.images import Image
 from napari_cvsuite.jobs import Context
 from napari_cvsuite.neurons.options import NeuronOptions
 from napari_cvsuite.widgets._compat import theme_colours
 from napari_cvsuite.widgets.bridge import JobRunner
+from napari_cvsuite.widgets.frame import once_after, scrolled
 from napari_cvsuite.widgets.neurons_actions import CHANNELS
 from napari_cvsuite.widgets.neurons_browse import Run
 from napari_cvsuite.widgets.neurons_inputs import Inputs
-from napari_cvsuite.widgets.neurons_job import Task, glance, one_channel, unit_mask
+from napari_cvsuite.widgets.neurons_job import glance, one_channel, unit_mask
 from napari_cvsuite.widgets.neurons_layers import Spot
 from napari_cvsuite.widgets.neurons_results import Prediction
 from napari_cvsuite.widgets.neurons_show import Shower, facts_of
+from napari_cvsuite.widgets.neurons_task import Task
 from napari_cvsuite.widgets.run_bar import RunBar
 from napari_cvsuite.widgets.settings import load_state, save_state
 
@@ -78,16 +80,7 @@ class NeuronsDock(QWidget):
         for panel in self.shower.panels.values():
             layout.addWidget(panel, 1)
         layout.addStretch()
-        # With its options open the dock is higher than the screen of a laptop.
-        area = QScrollArea()
-        area.setWidgetResizable(True)
-        area.setFrameShape(QFrame.Shape.NoFrame)
-        area.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
-        area.setWidget(inner)
-        outer = QVBoxLayout(self)
-        outer.setContentsMargins(0, 0, 0, 0)
-        outer.addWidget(area)
-        self.setMinimumWidth(inner.minimumSizeHint().width())
+        scrolled(self, inner)
 
     @property
     def idle(self) -> bool:
@@ -100,8 +93,8 @@ class NeuronsDock(QWidget):
         return not self.glances.busy and not self._glance_later.isActive()
 
     def _connect(self) -> None:
-        self._save_later = _timer(self, 300, self._save)
-        self._glance_later = _timer(self, GLANCE_MS, self._glance)
+        self._save_later = once_after(self, 300, self._save)
+        self._glance_later = once_after(self, GLANCE_MS, self._glance)
         self._step_timer = QTimer(self)
         self._step_timer.setInterval(10)
         self._step_timer.timeout.connect(self._next_step)
@@ -293,6 +286,7 @@ class NeuronsDock(QWidget):
         layer = run.layer
         if layer is not None and layer in self._viewer.layers:
             spot = Spot.of(layer, self._viewer)
+            assert isinstance(run.task.options, NeuronOptions)
             options = replace(run.task.options, plane=spot.number)
             run = replace(run, task=replace(run.task, options=options), spot=spot)
         self._run, task = run, run.task
@@ -315,12 +309,3 @@ class NeuronsDock(QWidget):
         self._run = None
         self._viewer.bind_key(RUN_KEY, None, overwrite=True)
         super().closeEvent(event)
-
-
-def _timer(parent: QWidget, interval: int, slot: Callable[[], None]) -> QTimer:
-    """Return a timer that fires once after the last start."""
-    timer = QTimer(parent)
-    timer.setSingleShot(True)
-    timer.setInterval(interval)
-    timer.timeout.connect(slot)
-    return timer

@@ -7,6 +7,8 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 from napari_cvsuite.jobs import Context
+from napari_cvsuite.jobs.options import Options
+from napari_cvsuite.neurons.copy_options import CopyOptions
 from napari_cvsuite.neurons.options import (
     AblateOptions,
     ActivationOptions,
@@ -16,10 +18,12 @@ from napari_cvsuite.neurons.options import (
     MaximiseOptions,
     NeuronOptions,
     PatchOptions,
+    ReportOptions,
     SaliencyOptions,
     SmoothnessOptions,
 )
 from napari_cvsuite.widgets import neurons_job as job
+from napari_cvsuite.widgets.neurons_task import Task
 
 __all__ = [
     "ABLATE",
@@ -28,10 +32,12 @@ __all__ = [
     "BIAS",
     "CHANNELS",
     "CONTROLS",
+    "COPIES",
     "DISSECT",
     "FOLDER_PATCHES",
     "MAXIMISE",
     "PATCHES",
+    "REPORT",
     "SALIENCY",
     "SIMPLICITY",
     "TABS",
@@ -45,7 +51,9 @@ MAXIMISE = "Image a channel likes most"
 DISSECT = "Dissection"
 BIAS = "Shape bias"
 CONTROLS = "Accuracy on distorted copies"
+COPIES = "Distorted copies of the image"
 SIMPLICITY = "Simplicity"
+REPORT = "Report on the pair"
 ATTACK = "Attack"
 ABLATE = "Ablation"
 PATCHES = "Top patches of the stack"
@@ -69,14 +77,14 @@ class Action:
         Text of the button that starts it.
     tip : str
         The question it answers.
-    options : type of NeuronOptions
+    options : type of Options
     work : callable
         Does it on the worker thread.
     asks : tuple of str
         Fields of the dock that it needs: ``target``, ``against``, ``label``, ``layer``,
-        ``channel``, ``radius``, ``concepts`` and ``folder``.
+        ``channel``, ``radius``, ``concepts``, ``mask``, ``folder`` and ``data``.
     own : tuple of str
-        Options that these fields give.
+        Options that these fields give, and ``pair``, which the two models give.
     needs_image : bool
     folder : str
         What the folder holds.
@@ -88,8 +96,8 @@ class Action:
     tab: str
     button: str
     tip: str
-    options: type[NeuronOptions]
-    work: Callable[[job.Task, Context], list[Any]]
+    options: type[Options]
+    work: Callable[[Task, Context], list[Any]]
     asks: tuple[str, ...] = ()
     own: tuple[str, ...] = ()
     needs_image: bool = True
@@ -110,7 +118,7 @@ _ALL = (
         "Which pixels does a class depend on?",
         SaliencyOptions,
         job.saliency,
-        ("target", "against", "layer"),
+        ("target", "against", "layer", "mask"),
         ("target", "layer"),
     ),
     Action(
@@ -190,12 +198,32 @@ _ALL = (
         unused=("rule",),
     ),
     Action(
+        COPIES,
+        "Bias",
+        "Make copies",
+        "What do networks make of this image when it is scrambled, blurred, noisy or gray?",
+        CopyOptions,
+        job.copies,
+        ("mask",),
+    ),
+    Action(
         SIMPLICITY,
         "Bias",
         "Measure simplicity",
         "How smooth is what the network computes, and what does noise change?",
         SmoothnessOptions,
         job.simplicity,
+    ),
+    Action(
+        REPORT,
+        "Bias",
+        "Write report",
+        "What did adversarial training change, and do the paper's claims hold on this pair?",
+        ReportOptions,
+        job.report,
+        ("layer", "data"),
+        ("pair", "layer"),
+        needs_image=False,
     ),
     Action(
         ATTACK,

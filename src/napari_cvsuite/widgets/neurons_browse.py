@@ -17,7 +17,7 @@ from napari_cvsuite.images import Grid
 from napari_cvsuite.widgets import neurons_words as words
 from napari_cvsuite.widgets._compat import look_at
 from napari_cvsuite.widgets.neurons_actions import CHANNELS, FOLDER_PATCHES, PATCHES
-from napari_cvsuite.widgets.neurons_job import Browsed, Task
+from napari_cvsuite.widgets.neurons_job import Browsed
 from napari_cvsuite.widgets.neurons_layers import (
     GROWING,
     Spot,
@@ -27,6 +27,7 @@ from napari_cvsuite.widgets.neurons_layers import (
     replace_image,
 )
 from napari_cvsuite.widgets.neurons_results import Panel
+from napari_cvsuite.widgets.neurons_task import Task
 
 if TYPE_CHECKING:
     from napari_cvsuite.neurons.browse import Activated

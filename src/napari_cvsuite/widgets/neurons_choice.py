@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from napari.layers import Labels, Layer
 from napari.viewer import Viewer
 from qtpy.QtCore import Qt, Signal
 from qtpy.QtWidgets import (
@@ -20,18 +21,22 @@ from qtpy.QtWidgets import (
 )
 
 from napari_cvsuite.models.catalog import ModelCard
+from napari_cvsuite.neurons.copy_options import ALL
 from napari_cvsuite.neurons.options import CAMS
 from napari_cvsuite.widgets.forms import OptionsForm
 from napari_cvsuite.widgets.neurons_actions import (
     ACTIONS,
+    COPIES,
     DISSECT,
     MAXIMISE,
     TABS,
     Action,
     actions_of,
 )
+from napari_cvsuite.widgets.neurons_data import DataFields
 from napari_cvsuite.widgets.neurons_fields import ConceptList, EntryBox, RadiusField
 from napari_cvsuite.widgets.neurons_layers import UNIT
+from napari_cvsuite.widgets.pickers import LayerPicker
 
 __all__ = ["Choice"]
 
@@ -50,8 +55,14 @@ _METHOD_OPTIONS = {
 """Methods that heed an option of saliency maps."""
 _PRESET_OPTIONS = {"quantile": "paper", "shifts": "labels", "seed": "labels"}
 """Preset that heeds an option of a dissection."""
+_SILHOUETTE = "silhouette"
 _MOST = {"l2": 0.08 * 3**0.5, "linf": 0.125}
 """Where the slider of the radius ends; of L2 for each pixel of a side, ten times the suggested."""
+
+
+def _is_labels(layer: Layer) -> bool:
+    # Masks of channels are ours, and no objects of the user's.
+    return isinstance(layer, Labels) and UNIT not in layer.metadata
 
 
 class Choice(QWidget):
@@ -109,11 +120,16 @@ class Choice(QWidget):
         self.channel.setSpecialValueText("all")
         self.channel.setToolTip("Number of a channel of the layer, from 0.")
         self.radius = RadiusField()
-        self.concepts = ConceptList(viewer, lambda layer: UNIT not in layer.metadata)
+        self.concepts = ConceptList(viewer, _is_labels)
+        self.mask_picker = LayerPicker(viewer, _is_labels, first="none")
+        self.mask_picker.setToolTip(
+            "Labels layer of the size of the image, painted where the object is."
+        )
         self.together = QCheckBox("each layer is one concept")
         self.together.setChecked(True)
         self.together.setToolTip("Else every number in a layer is a concept of its own.")
         self.folder_button = QPushButton("Choose a folder…")
+        self.data = DataFields()
         self.forms = {
             name: OptionsForm(action.options, leave_out=action.left_out)
             for name, action in ACTIONS.items()
@@ -128,14 +144,20 @@ class Choice(QWidget):
             "radius": self.radius,
             "concepts": self.concepts,
             "together": self.together,
+            "mask": self.mask_picker,
             "folder": self.folder_button,
+            "data": self.data,
         }
 
     def _lay_out(self) -> None:
         self._asked = QFormLayout()
         titles = {"what": "Show", "target": "Class", "label": "Class", "together": ""}
         for name, widget in self._fields.items():
-            self._asked.addRow(titles.get(name, name.capitalize()), widget)
+            if name == "data":
+                # It has titles of its own.
+                self._asked.addRow(widget)
+            else:
+                self._asked.addRow(titles.get(name, name.capitalize()), widget)
         column = QVBoxLayout(self)
         column.setContentsMargins(0, 0, 0, 0)
         column.addWidget(self.tabs)
@@ -146,7 +168,7 @@ class Choice(QWidget):
     def _connect(self) -> None:
         for box in (self.target, self.against, self.label, self.layer):
             box.currentIndexChanged.connect(self._tell)
-        for field in (self.concepts, self.radius):
+        for field in (self.concepts, self.radius, self.mask_picker, self.data):
             field.changed.connect(self._tell)
         self.channel.valueChanged.connect(self._tell)
         self.together.toggled.connect(self._tell)
@@ -234,6 +256,8 @@ class Choice(QWidget):
         if action.name == DISSECT:
             for name, preset in _PRESET_OPTIONS.items():
                 self.form.show((name,), values["preset"] == preset)
+        if action.name == COPIES and values["distortion"] not in (ALL, _SILHOUETTE):
+            asks -= {"mask"}
         if "radius" in asks:
             norm = str(values["norm"])
             side = self._card.input.tile if self._card is not None and norm == "l2" else 1
@@ -270,7 +294,7 @@ class Choice(QWidget):
             "channel": self.channel.value(),
             "eps": self.radius.value(),
         }
-        return {name: fields[name] for name in action.own}
+        return {name: fields[name] for name in action.own if name in fields}
 
     def problem(self) -> tuple[str, QWidget | None]:
         """Return what is missing, in words, and the field it is about."""
@@ -279,6 +303,10 @@ class Choice(QWidget):
             return f"Choose a folder with {self.action.folder}.", self.folder_button
         if "concepts" in asks and not self.concepts.layers():
             return "Tick the Labels layers that show your concepts.", self.concepts
+        if self.form.values().get("distortion") == _SILHOUETTE and self.mask_picker.layer() is None:
+            return "Choose the Labels layer that shows the object.", self.mask_picker
+        if "data" in asks and self.data.value().out is None:
+            return "Choose a folder for the report.", self.data.paths["out"].button
         return "", None
 
     # State -------------------------------------------------------------------------------------
@@ -292,6 +320,7 @@ class Choice(QWidget):
             "together": self.together.isChecked(),
             "options": {name: form.values() for name, form in self.forms.items()},
             "folders": {name: str(path) for name, path in self._folders.items()},
+            "data": self.data.state(),
         }
 
     def restore(self, state: dict[str, Any]) -> None:
@@ -307,10 +336,13 @@ class Choice(QWidget):
         for name, path in (folders if isinstance(folders, dict) else {}).items():
             if name in ACTIONS and Path(str(path)).is_dir():
                 self._folders[name] = Path(str(path))
+        data = state.get("data")
+        self.data.restore(data if isinstance(data, dict) else {})
         self.set_action(str(state.get("action", "")))
 
     def close_down(self) -> None:
         """Let go of the viewer."""
         self.concepts.close_down()
+        self.mask_picker.close_down()
         for form in self.forms.values():
             form.close_down()

@@ -2,50 +2,49 @@
 
 from __future__ import annotations
 
-from enum import Enum
+from collections.abc import Sequence
 from typing import Any
 
-from napari.layers import Image as ImageLayer
-from napari.layers import Layer, Shapes
 from napari.viewer import Viewer
 from qtpy.QtCore import QObject, Signal
 from qtpy.QtWidgets import QComboBox, QFormLayout, QSizePolicy, QVBoxLayout, QWidget
 from superqt import QCollapsible
 
 from napari_cvsuite.images import Image, usable_channels
+from napari_cvsuite.jobs.options import Options
 from napari_cvsuite.models.local import is_here
 from napari_cvsuite.models.plane_options import PlaneOptions
-from napari_cvsuite.neurons.options import DEFAULT_MODEL, NeuronOptions
-from napari_cvsuite.widgets import regions
+from napari_cvsuite.neurons.options import DEFAULT_MODEL
 from napari_cvsuite.widgets.forms import OptionsForm
 from napari_cvsuite.widgets.neurons_actions import Action
 from napari_cvsuite.widgets.neurons_choice import Choice
 from napari_cvsuite.widgets.neurons_fields import SecondPicker, knows
-from napari_cvsuite.widgets.neurons_job import Task
 from napari_cvsuite.widgets.neurons_layers import Spot
+from napari_cvsuite.widgets.neurons_task import Task
 from napari_cvsuite.widgets.pickers import DevicePicker, LayerPicker, ModelPicker
 from napari_cvsuite.widgets.settings import preference
+from napari_cvsuite.widgets.views import RegionPicker, View, is_image
 
-__all__ = ["Inputs", "View"]
+__all__ = ["Inputs", "View", "pair_name"]
 
 _WRONG = "border: 1px solid #e5534b;"
 
 
-class View(Enum):
-    """Parts of an image that a network can see, besides a box."""
+def pair_name(models: Sequence[str]) -> str:
+    """Return the name of a pair, of which NAME-s and NAME-r are chosen in this order.
 
-    CENTRE = "middle square"
-    WHOLE = "whole image"
-    CURRENT = "current view"
-
-
-def _is_image(layer: Layer) -> bool:
-    # Results of ours are no images to look into.
-    return isinstance(layer, ImageLayer) and "napari_cvsuite" not in layer.metadata
-
-
-def _is_box(layer: Layer) -> bool:
-    return isinstance(layer, Shapes) and "napari_cvsuite" not in layer.metadata
+    Raises
+    ------
+    ValueError
+        Other models are chosen.
+    """
+    first = (*models, "")[0]
+    if not first.endswith("-s") or list(models) != [first, f"{first[:-2]}-r"]:
+        raise ValueError(
+            "A report compares NAME-s with NAME-r: choose the standard model of a pair, and its "
+            "robust one to compare with."
+        )
+    return first[:-2]
 
 
 class Inputs(QObject):
@@ -69,15 +68,10 @@ class Inputs(QObject):
         super().__init__(parent)
         self._viewer = viewer
         self._paired = ""
-        self.image = LayerPicker(viewer, _is_image)
+        self.image = LayerPicker(viewer, is_image)
         self.model = ModelPicker("classification")
         self.other = SecondPicker("classification")
-        self.region = LayerPicker(viewer, _is_box, last=lambda: tuple(View))
-        self.region.choose(View.CENTRE)
-        self.region.setToolTip(
-            "What the network sees: a square, or the square around the (selected) box of a Shapes "
-            "layer. The whole image is squeezed into a square."
-        )
+        self.region = RegionPicker(viewer)
         self.device = DevicePicker(preference("neurons", "device", "auto"))
         self.planes = OptionsForm(PlaneOptions, leave_out=("axis",))
         self.choice = Choice(viewer)
@@ -168,32 +162,24 @@ class Inputs(QObject):
         chosen: dict[str, Any] = {**self.planes.values(), "model": (*self.models(), "")[0]}
         layer = self.image.layer()
         if layer is not None:
-            chosen |= {"plane": Spot.of(layer, self._viewer).number, **self._view(layer)}
+            chosen |= {"plane": Spot.of(layer, self._viewer).number, **self.region.options(layer)}
         return chosen
 
-    def _view(self, layer: Layer) -> dict[str, Any]:
-        shapes, other = self.region.layer(), self.region.other()
-        if shapes is None and other is not View.CURRENT:
-            return {"view": "whole" if other is View.WHOLE else "centre"}
-        if isinstance(shapes, Shapes):
-            box = regions.shapes_box(layer, shapes)
-        else:
-            box = regions.current_view(layer)
-        region = ",".join(map(str, (*box.start[-2:], *box.shape[-2:])))
-        return {"view": "region", "region": region}
-
-    def options(self) -> NeuronOptions:
+    def options(self) -> Options:
         """Return the options; raises ValueError for those that do not go together."""
-        given = self.view_options() if self.action.needs_image else {"model": self.models()[0]}
-        made = self.choice.form.read(**given, **self.choice.own_options())
-        assert isinstance(made, NeuronOptions)
-        return made
+        given: dict[str, Any] = {"model": self.models()[0]}
+        if self.action.needs_image:
+            given = self.view_options()
+        elif "pair" in self.action.own:
+            given = {"pair": pair_name(self.models())}
+        return self.choice.form.read(**given, **self.choice.own_options())
 
     def task(self) -> Task:
         """Return what is to be run; raises ValueError for what does not go together."""
         action, choice = self.action, self.choice
         layer = self.image.layer() if action.needs_image else None
         ticked = choice.concepts.layers() if "concepts" in action.asks else []
+        mask = choice.mask_picker.layer() if "mask" in action.asks else None
         return Task(
             self.options(),
             self.models(),
@@ -201,6 +187,8 @@ class Inputs(QObject):
             choice.folder,
             tuple(Image.from_layer(one) for one in ticked),
             choice.together.isChecked(),
+            None if mask is None else Image.from_layer(mask),
+            choice.data.value(),
         )
 
     # What is wrong -----------------------------------------------------------------------------
@@ -235,6 +223,8 @@ class Inputs(QObject):
             self.other: "QComboBox",
             self.choice.folder_button: "QPushButton",
             self.choice.concepts: "QListWidget",
+            self.choice.mask_picker: "QComboBox",
+            self.choice.data.paths["out"].button: "QPushButton",
         }
         for field, kind in kinds.items():
             style = f"{kind} {{ {_WRONG} }}" if field is wrong else ""
@@ -246,11 +236,11 @@ class Inputs(QObject):
 
     def state(self) -> dict[str, Any]:
         """Return what is kept between sessions."""
-        view, card, other = self.region.other(), self.model.card(), self.other.card()
+        card, other = self.model.card(), self.other.card()
         kept: dict[str, Any] = {
             **self.choice.state(),
             "device": self.device.device(),
-            "region": view.value if view is not None else View.CENTRE.value,
+            "region": self.region.state(),
             "other": other.name if other is not None else "",
             "planes": self.planes.values(),
         }
@@ -265,9 +255,7 @@ class Inputs(QObject):
             self.other.choose(str(state["other"]))
         if "device" in state:
             self.device.choose(str(state["device"]))
-        for view in View:
-            if view.value == state.get("region"):
-                self.region.choose(view)
+        self.region.restore(state.get("region"))
         planes = state.get("planes")
         self.planes.set_values(planes if isinstance(planes, dict) else {})
         self.choice.restore(state)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from napari_cvsuite.images import Grid, Image, find_images
 from napari_cvsuite.jobs import Context
+from napari_cvsuite.neurons.copy_options import CopyOptions
 from napari_cvsuite.neurons.options import (
     AblateOptions,
     ActivationOptions,
@@ -22,16 +23,20 @@ from napari_cvsuite.neurons.options import (
     MaximiseOptions,
     NeuronOptions,
     PatchOptions,
+    ReportOptions,
     SaliencyOptions,
     SmoothnessOptions,
 )
+from napari_cvsuite.widgets.neurons_task import Task
 
 if TYPE_CHECKING:
+    from napari_cvsuite.models.subject import Likely
     from napari_cvsuite.neurons.browse import Activated
+    from napari_cvsuite.neurons.copies import Copies
     from napari_cvsuite.neurons.dissecting import Dissected
     from napari_cvsuite.neurons.explain import Explained
     from napari_cvsuite.neurons.favourites import Favourites
-    from napari_cvsuite.neurons.subject import Likely
+    from napari_cvsuite.neurons.report import PairReport
 
 __all__ = [
     "Browsed",
@@ -39,54 +44,23 @@ __all__ = [
     "Controlled",
     "Glance",
     "Mask",
-    "Task",
+    "Reported",
     "ablate",
     "attack",
     "bias",
     "channels",
     "one_channel",
     "controls",
+    "copies",
     "dissect",
     "glance",
     "maximise",
     "patches",
+    "report",
     "saliency",
     "simplicity",
     "unit_mask",
 ]
-
-
-@dataclass(frozen=True)
-class Task:
-    """What the user chose.
-
-    Parameters
-    ----------
-    options : NeuronOptions
-    models : tuple of str
-        The model of the options first, then the one that it is compared with, if any.
-    image : Image, optional
-    folder : Path, optional
-    labels : tuple of Image
-        Labels layers that are concepts.
-    together : bool
-        Whether a Labels layer is one concept, not each of its numbers.
-    """
-
-    options: NeuronOptions
-    models: tuple[str, ...]
-    image: Image | None = None
-    folder: Path | None = None
-    labels: tuple[Image, ...] = ()
-    together: bool = True
-
-    def each(self, context: Context) -> Iterator[tuple[Any, Context]]:
-        """Yield the options of every model, with a context for its share of the work."""
-        for number, model in enumerate(self.models):
-            inner = context
-            if len(self.models) > 1:
-                inner = context.part(number, len(self.models), model)
-            yield replace(self.options, model=model), inner
 
 
 @dataclass(frozen=True)
@@ -116,6 +90,14 @@ class Controlled:
 
 
 @dataclass(frozen=True)
+class Reported:
+    """A report on a pair, and its files."""
+
+    found: PairReport
+    paths: tuple[Path, ...]
+
+
+@dataclass(frozen=True)
 class Channel:
     """What one channel gives."""
 
@@ -136,7 +118,7 @@ def glance(
     image: Image, options: NeuronOptions, models: Sequence[str], context: Context
 ) -> list[Glance]:
     """Classify what networks see of a plane, and name their layers."""
-    from napari_cvsuite.neurons.subject import opened, see
+    from napari_cvsuite.models.subject import opened, see
 
     found = []
     for model in models:
@@ -154,8 +136,8 @@ def _image(task: Task) -> Image:
 
 def saliency(task: Task, context: Context) -> list[Explained]:
     """Map what a class depends on, the same class for both networks."""
+    from napari_cvsuite.models.subject import classifier_card
     from napari_cvsuite.neurons.explain import run
-    from napari_cvsuite.training.accuracy import classifier_card
 
     found: list[Explained] = []
     for options, inner in task.each(context):
@@ -165,7 +147,7 @@ def saliency(task: Task, context: Context) -> list[Explained]:
             first = found[0].target
             known = first in classifier_card(options.model).classes
             options = replace(options, target=first) if known else options
-        found.append(run(_image(task), options, inner))
+        found.append(run(_image(task), options, inner, task.mask))
     return found
 
 
@@ -266,9 +248,10 @@ def unit_mask(
     """Return where one channel is above a threshold, enlarged as the dissection does it."""
     import torch
 
+    from napari_cvsuite.models.subject import opened, see
     from napari_cvsuite.neurons.activations import activations
     from napari_cvsuite.neurons.overlap import upsample
-    from napari_cvsuite.neurons.subject import layer_name, opened, see
+    from napari_cvsuite.neurons.subject import layer_name
 
     options = task.options
     assert isinstance(options, LayerOptions)
@@ -298,6 +281,31 @@ def controls(task: Task, context: Context) -> list[Controlled]:
     found = controls_of_folder(task.folder, task.models, task.options, context)
     facts = {"model": ", ".join(task.models), "device": context.device}
     return [Controlled(control_rows(found, task.models), facts)]
+
+
+def copies(task: Task, context: Context) -> list[Copies]:
+    """Distort what each network sees of the image."""
+    from napari_cvsuite.neurons.copies import run
+
+    found = []
+    for options, inner in task.each(context):
+        assert isinstance(options, CopyOptions)
+        found.append(run(_image(task), options, inner, task.mask))
+    return found
+
+
+def report(task: Task, context: Context) -> list[Reported]:
+    """Measure a pair on folders of images, and write the report."""
+    from napari_cvsuite.neurons.report import ReportInputs
+    from napari_cvsuite.neurons.report_run import report_into
+
+    data = task.data
+    assert isinstance(task.options, ReportOptions) and data.out is not None
+    inputs = ReportInputs(
+        data.images, data.table, data.column, data.stimuli, data.masks, data.names
+    )
+    found, paths = report_into(data.out, inputs, task.options, context)
+    return [Reported(found, tuple(paths))]
 
 
 def simplicity(task: Task, context: Context) -> list[Any]:

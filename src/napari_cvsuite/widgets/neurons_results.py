@@ -3,26 +3,22 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from matplotlib.backends.backend_qtagg import FigureCanvasQTAgg
-from matplotlib.figure import Figure
 from qtpy.QtCore import QModelIndex, Qt, Signal
 from qtpy.QtWidgets import QGridLayout, QLabel, QProgressBar, QVBoxLayout, QWidget
 
+from napari_cvsuite.widgets.neurons_plot import Bars, Plot
 from napari_cvsuite.widgets.object_table import ObjectTable, RowModel
 
 if TYPE_CHECKING:
     from napari_cvsuite.widgets.neurons_job import Glance
 
-__all__ = ["Interval", "Line", "NumberModel", "Panel", "Plot", "Prediction"]
+__all__ = ["NumberModel", "Panel", "Prediction"]
 
 COUNT = 5
 _THOUSANDTHS = 1000
-_COLOURS = ("#56b4e9", "#e69f00")
-_HEIGHT = 170
 _WIDEST = 190
 
 
@@ -94,107 +90,6 @@ class Prediction(QWidget):
         self.setEnabled(not faded)
 
 
-@dataclass(frozen=True)
-class Line:
-    """A line of a plot."""
-
-    name: str
-    x: Sequence[float]
-    y: Sequence[float]
-    dashed: bool = False
-    colour: int = 0
-
-
-@dataclass(frozen=True)
-class Interval:
-    """A number with its interval, on a row of its own."""
-
-    name: str
-    value: float
-    low: float
-    high: float
-
-
-class Plot(QWidget):
-    """A small picture of lines or of intervals."""
-
-    def __init__(self, parent: QWidget | None = None) -> None:
-        super().__init__(parent)
-        self._figure = Figure(layout="constrained")
-        self.canvas = FigureCanvasQTAgg(self._figure)
-        self.axes = self._figure.add_subplot()
-        self._text, self._back = "black", "white"
-        layout = QVBoxLayout(self)
-        layout.setContentsMargins(0, 0, 0, 0)
-        layout.addWidget(self.canvas)
-        self.setFixedHeight(_HEIGHT)
-        self.setVisible(False)
-
-    def set_colours(self, text: str, back: str) -> None:
-        """Take the colours of the window's theme."""
-        self._text, self._back = text, back
-        self._redraw()
-
-    def show_lines(self, lines: Sequence[Line], x: str, y: str) -> None:
-        """Draw lines."""
-        self._begin(x, y)
-        for line in lines:
-            style = "--" if line.dashed else "-"
-            colour = _COLOURS[line.colour % len(_COLOURS)]
-            self.axes.plot(line.x, line.y, style, color=colour, lw=1.5, label=line.name)
-        # Above the lines, where it covers none of them.
-        self.axes.legend(
-            loc="lower center",
-            bbox_to_anchor=(0.5, 1.0),
-            ncols=2,
-            fontsize=7,
-            frameon=False,
-            labelcolor=self._text,
-        )
-        self._redraw()
-
-    def show_intervals(
-        self, intervals: Sequence[Interval], band: tuple[float, float], x: str
-    ) -> None:
-        """Draw intervals between 0 and 1 above one another, and a band."""
-        self._begin(x, "")
-        self.axes.axvspan(*band, color="#009e73", alpha=0.35, lw=0)
-        self.axes.text(
-            band[0] - 0.01,
-            len(intervals) - 0.6,
-            "people",
-            ha="right",
-            va="top",
-            fontsize=7,
-            color=self._text,
-        )
-        for row, one in enumerate(intervals):
-            colour = _COLOURS[row % len(_COLOURS)]
-            error = [[one.value - one.low], [one.high - one.value]]
-            self.axes.errorbar(one.value, row, xerr=error, fmt="o", color=colour, capsize=4)
-        self.axes.set_xlim(0, 1)
-        self.axes.set_ylim(-0.6, len(intervals) - 0.4)
-        self.axes.set_yticks(range(len(intervals)), [one.name for one in intervals])
-        self._redraw()
-
-    def _begin(self, x: str, y: str) -> None:
-        self.axes.clear()
-        self.axes.set_xlabel(x, fontsize=8)
-        self.axes.set_ylabel(y, fontsize=8)
-        self.axes.tick_params(labelsize=7)
-        self.setVisible(True)
-
-    def _redraw(self) -> None:
-        self._figure.set_facecolor(self._back)
-        self.axes.set_facecolor(self._back)
-        self.axes.tick_params(colors=self._text)
-        for spine in self.axes.spines.values():
-            spine.set_color(self._text)
-        for label in (self.axes.xaxis.label, self.axes.yaxis.label):
-            label.set_color(self._text)
-        self.canvas.draw_idle()
-
-
 class NumberModel(RowModel):
     """Rows of measures; what is not a number stays empty."""
 
@@ -234,8 +129,10 @@ class Panel(QWidget):
         super().__init__(parent)
         self.words = QLabel()
         self.words.setWordWrap(True)
-        self.words.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
+        self.words.setTextInteractionFlags(Qt.TextInteractionFlag.TextBrowserInteraction)
+        self.words.setOpenExternalLinks(True)
         self.plot = Plot()
+        self._places: dict[tuple[str, str], int] = {}
         self.table = ObjectTable(noun, NumberModel(), filename)
         self.table.setMinimumHeight(180)
         layout = QVBoxLayout(self)
@@ -245,6 +142,7 @@ class Panel(QWidget):
         layout.addWidget(self.table, 1)
         self.table.row_chosen.connect(self.row_chosen)
         self.table.failed.connect(self.failed)
+        self.plot.bar_chosen.connect(self._reveal)
         self.words.setVisible(False)
 
     @property
@@ -264,6 +162,25 @@ class Panel(QWidget):
             # One network is named above; its name in every row would only take space.
             alone = column == "model" and len({row["model"] for row in rows}) == 1
             view.setColumnHidden(number, alone)
+
+    def show_bars(
+        self, names: Sequence[str], bars: Sequence[Bars], x: str, places: Mapping[Any, int]
+    ) -> None:
+        """Draw bars; see :meth:`Plot.show_bars`.
+
+        Parameters
+        ----------
+        names, bars, x
+            See there.
+        places : mapping of (str, str) to int
+            Name of the bars and the bar -> the row of the table that a click on it leads to.
+        """
+        self._places = dict(places)
+        self.plot.show_bars(names, bars, x)
+
+    def _reveal(self, bars: str, name: str) -> None:
+        if (bars, name) in self._places:
+            self.table.reveal(self._places[bars, name])
 
     def close_down(self) -> None:
         """Cancel a save that is going on."""

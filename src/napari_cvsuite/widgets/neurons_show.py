@@ -12,6 +12,7 @@ from napari.viewer import Viewer
 from qtpy.QtCore import QObject, Signal
 
 from napari_cvsuite.images import Grid
+from napari_cvsuite.widgets import neurons_tables as tables
 from napari_cvsuite.widgets import neurons_words as words
 from napari_cvsuite.widgets.neurons_actions import (
     ABLATE,
@@ -20,15 +21,17 @@ from napari_cvsuite.widgets.neurons_actions import (
     BIAS,
     CHANNELS,
     CONTROLS,
+    COPIES,
     DISSECT,
     FOLDER_PATCHES,
     MAXIMISE,
     PATCHES,
+    REPORT,
     SALIENCY,
     SIMPLICITY,
 )
 from napari_cvsuite.widgets.neurons_browse import Browser, Run, Step
-from napari_cvsuite.widgets.neurons_job import Browsed, Channel, Mask
+from napari_cvsuite.widgets.neurons_job import Browsed, Channel, Mask, Reported
 from napari_cvsuite.widgets.neurons_layers import (
     GROWING,
     SIGNED,
@@ -39,7 +42,8 @@ from napari_cvsuite.widgets.neurons_layers import (
     hide_earlier,
     outline,
 )
-from napari_cvsuite.widgets.neurons_results import Interval, Line, Panel
+from napari_cvsuite.widgets.neurons_plot import Line
+from napari_cvsuite.widgets.neurons_results import Panel
 
 __all__ = ["Shower", "facts_of"]
 
@@ -53,15 +57,25 @@ _NOUNS = {
     DISSECT: "pairs",
     BIAS: "categories",
     CONTROLS: "copies",
+    COPIES: "copies",
     SIMPLICITY: "measures",
+    REPORT: "claims",
     ATTACK: "steps",
     ABLATE: "changes",
+}
+_TABLES = {
+    DISSECT: tables.dissection,
+    BIAS: tables.bias,
+    CONTROLS: tables.controls,
+    SIMPLICITY: tables.simplicity,
+    ABLATE: tables.ablation,
+    REPORT: tables.report,
 }
 
 
 def facts_of(found: Any) -> dict[str, Any]:
     """Return what made a result."""
-    inner = found.found if isinstance(found, (Browsed, Channel)) else found
+    inner = found.found if isinstance(found, (Browsed, Channel, Reported)) else found
     facts: dict[str, Any] = inner.provenance
     return facts
 
@@ -87,8 +101,10 @@ class Shower(QObject):
         self.browser = Browser(viewer, self.panels, self)
         self._runs: dict[str, Run] = {}
         self._outline: Layer | None = None
+        self._copy_layers: list[tuple[str, Layer]] = []
         self.panels[ABLATE].row_chosen.connect(partial(self._row_chosen, ABLATE))
         self.panels[DISSECT].row_chosen.connect(partial(self._row_chosen, DISSECT))
+        self.panels[COPIES].row_chosen.connect(self._show_copy)
 
     def steps(self, run: Run, found: Sequence[Any]) -> list[Step]:
         """Return what is to be done to show a result, each of it quickly."""
@@ -102,16 +118,15 @@ class Shower(QObject):
             MAXIMISE: self._maximise,
             PATCHES: self.browser.patches,
             FOLDER_PATCHES: self.browser.patches,
-            DISSECT: self._dissection,
-            BIAS: self._bias,
-            CONTROLS: self._controls,
-            SIMPLICITY: self._simplicity,
+            COPIES: self._copies,
             ATTACK: self._attack,
-            ABLATE: self._ablation,
         }
-        made = makers[run.action](run, found)
+        if run.action in _TABLES:
+            made: list[Step] = [partial(_TABLES[run.action], self.panels[run.action], found)]
+        else:
+            made = makers[run.action](run, found)
         self._runs[run.action] = run
-        if run.action in (SALIENCY, CHANNELS, MAXIMISE, ATTACK):
+        if run.action in (SALIENCY, CHANNELS, MAXIMISE, COPIES, ATTACK):
             made.insert(0, partial(hide_earlier, self._viewer))
         facts = facts_of(found[0])
         if run.spot is not None and "seen" in facts:
@@ -215,6 +230,42 @@ class Shower(QObject):
 
         return [*made, tell]
 
+    def _copies(self, run: Run, found: Sequence[Any]) -> list[Step]:
+        def forget() -> None:
+            self._copy_layers = []
+
+        def add(number: int, place: int) -> None:
+            one, copy = found[number], found[number].copies[place]
+            # Networks that see the same have the same copies.
+            name = copy.title if number == 0 else f"{copy.title}, {words.model_of(one)}"
+            layer = add_image(
+                self._viewer,
+                run.spot,
+                name,
+                copy.pixels,
+                copy.grid,
+                one.provenance | {"distortion": copy.title, "tag": copy.tag},
+                rgb=True,
+                visible=place == 0 and number == 0,
+            )
+            self._copy_layers.append((copy.title, layer))
+
+        sides = [(one.copies[0].grid, one.copies[0].pixels.shape) for one in found]
+        others = [number for number in range(len(found)) if sides.index(sides[number]) == number]
+        # The first copy comes last, to lie on top.
+        made: list[Step] = [
+            partial(add, number, place)
+            for number in reversed(others)
+            for place in reversed(range(len(found[number].copies)))
+        ]
+        tell = partial(self.panels[run.action].show_result, *words.copies(found))
+        return [forget, *made, tell]
+
+    def _show_copy(self, row: dict[str, Any]) -> None:
+        """Show the copy of a row, and no other; the image as it is without any."""
+        for title, layer in self._copy_layers:
+            layer.visible = title == row["copy"]
+
     def _maximise(self, run: Run, found: Sequence[Any]) -> list[Step]:
         def add(number: int) -> None:
             one = found[number]
@@ -253,51 +304,6 @@ class Shower(QObject):
         assert run.spot is not None
         self.browser.lay(run.spot, one.found, one.found.channels[0])
 
-    # Tables and plots --------------------------------------------------------------------------
-
-    def _dissection(self, run: Run, found: Sequence[Any]) -> list[Step]:
-        def tell() -> None:
-            text, rows = words.dissection(found)
-            text += "<br>Click a row to see where its channel is active."
-            self.panels[run.action].show_result(text, rows)
-
-        return [tell]
-
-    def _bias(self, run: Run, found: Sequence[Any]) -> list[Step]:
-        def tell() -> None:
-            from napari_cvsuite.neurons.shape_bias import PEOPLE
-
-            panel = self.panels[run.action]
-            panel.show_result(*words.bias(found))
-            rates = [(words.model_of(one), one.bias.total.bias) for one in found]
-            known = [
-                Interval(name, rate.value, rate.low, rate.high)
-                for name, rate in rates
-                if rate is not None
-            ]
-            if known:
-                panel.plot.show_intervals(known, PEOPLE, "texture decides  –  shape decides")
-
-        return [tell]
-
-    def _controls(self, run: Run, found: Sequence[Any]) -> list[Step]:
-        text = (
-            "Accuracy with 95 % intervals; that of distorted copies on the images that all models "
-            "name rightly. Tag: of the paper, of its released code (secondary), or ours."
-        )
-        return [partial(self.panels[run.action].show_result, text, found[0].rows)]
-
-    def _simplicity(self, run: Run, found: Sequence[Any]) -> list[Step]:
-        return [lambda: self.panels[run.action].show_result(*words.simplicity(found))]
-
-    def _ablation(self, run: Run, found: Sequence[Any]) -> list[Step]:
-        def tell() -> None:
-            text, rows = words.ablation(found)
-            text += "<br>Click a row to lay its channel over the image."
-            self.panels[run.action].show_result(text, rows)
-
-        return [tell]
-
     def _row_chosen(self, action: str, row: dict[str, Any]) -> None:
         wanted = self.unit_wanted if action == DISSECT else self.channel_wanted
         wanted.emit(self._runs[action], row)
@@ -314,4 +320,4 @@ class Shower(QObject):
         self.browser.close_down()
         for panel in self.panels.values():
             panel.close_down()
-        self._runs, self._outline = {}, None
+        self._runs, self._outline, self._copy_layers = {}, None, []

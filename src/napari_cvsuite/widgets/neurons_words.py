@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
+from html import escape
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from napari_cvsuite.neurons.bias import Conflict
+    from napari_cvsuite.neurons.copies import Copies
     from napari_cvsuite.neurons.dissecting import Dissected
     from napari_cvsuite.neurons.explain import Check, Explained
     from napari_cvsuite.neurons.mislead import Misled
+    from napari_cvsuite.neurons.report import PairReport
     from napari_cvsuite.neurons.silence import Silenced
     from napari_cvsuite.neurons.simplicity import Simplicity
 
@@ -19,7 +24,10 @@ __all__ = [
     "ablation",
     "attack",
     "bias",
+    "copies",
+    "detectors",
     "dissection",
+    "report",
     "saliency",
     "simplicity",
 ]
@@ -28,6 +36,10 @@ Row = dict[str, Any]
 PAPER, OURS = "arXiv 2006.09373", "definition of this project"
 """Where a measure comes from."""
 _NO_NUMBER = float("nan")
+_POINTING = "pointing game, most relevant pixel inside the mask", "arXiv 1608.00507"
+_MASS = "relevance mass inside the mask", "arXiv 2003.07258"
+MOST = 12
+"""Concepts that are shown as bars; of more than these the groups are shown."""
 
 
 def model_of(found: Any) -> str:
@@ -67,7 +79,10 @@ def saliency(found: Sequence[Explained]) -> tuple[str, list[Row]]:
         columns[model_of(one)] = _of_map(one)
         if one.check is not None:
             lines.append(_trust(one.check))
-            columns[f"random map, {model_of(one)}"] = _of_random(one.check)
+        if one.inside is not None:
+            lines.append(f"{one.inside.in_words().capitalize()}.")
+        if random := _of_random(one):
+            columns[f"random map, {model_of(one)}"] = random
     lines.append(f"<i>{SENTENCE}</i>")
     return "<br>".join(lines), _side_by_side(columns)
 
@@ -78,6 +93,9 @@ def _of_map(one: Explained) -> dict[tuple[str, str], float]:
         rows["length of the gradient", OURS] = one.length
     if one.gap is not None:
         rows["completeness gap", "arXiv 1703.01365"] = one.gap
+    if one.inside is not None:
+        rows[_POINTING] = float(one.inside.pointing)
+        rows[_MASS] = one.inside.mass
     if one.check is not None:
         check = one.check
         rows |= _areas(check.curves.map)
@@ -98,8 +116,12 @@ def _areas(curves: Any) -> dict[tuple[str, str], float]:
     }
 
 
-def _of_random(check: Check) -> dict[tuple[str, str], float]:
-    return _areas(check.curves.random)
+def _of_random(one: Explained) -> dict[tuple[str, str], float]:
+    """Return what a random map has; inside a mask, on average."""
+    rows = {} if one.check is None else _areas(one.check.curves.random)
+    if one.inside is not None:
+        rows |= {_POINTING: one.inside.area, _MASS: one.inside.area}
+    return rows
 
 
 def _trust(check: Check) -> str:
@@ -135,6 +157,30 @@ def dissection(found: Sequence[Dissected]) -> tuple[str, list[Row]]:
     return "<br>".join(lines), [
         {name: row[name] for name in (*order, *rest) if name in row} for row in rows
     ]
+
+
+def detectors(
+    found: Sequence[Dissected],
+) -> tuple[tuple[str, ...], dict[str, tuple[int, ...]], str]:
+    """Count the channels that detect each concept, or those of each group where they are many.
+
+    Returns
+    -------
+    names : tuple of str
+        Of the concepts, or the groups.
+    counts : dict of str to tuple of int
+        A number for each name, by network.
+    column : {"concept", "group"}
+        Of the table, that has the names.
+    """
+    first = found[0].units
+    if len(first.concepts) > MOST:
+        counts = {model_of(one): one.units.detectors_of_groups for one in found}
+        names, column = first.groups, "group"
+    else:
+        counts = {model_of(one): Counter(one.units.labels) for one in found}
+        names, column = tuple(one.name for one in first.concepts), "concept"
+    return names, {m: tuple(c[name] for name in names) for m, c in counts.items()}, column
 
 
 # Bias ------------------------------------------------------------------------------------------
@@ -183,6 +229,39 @@ def simplicity(found: Sequence[Simplicity]) -> tuple[str, list[Row]]:
     sigma = found[0].sigma
     text = f"What one image shows; the noise has deviation {sigma:g}, where white is 1."
     return text, _side_by_side(columns)
+
+
+def copies(found: Sequence[Copies]) -> tuple[str, list[Row]]:
+    """List what networks make of each distorted copy."""
+    rows = []
+    titles = ["as it is", *(one.title for one in found[0].copies)]
+    tags = ["", *(one.tag for one in found[0].copies)]
+    for place, (title, tag) in enumerate(zip(titles, tags, strict=True)):
+        row: Row = {"copy": title}
+        for one in found:
+            likely = (one.likely, *(copy.likely for copy in one.copies))[place][0]
+            row |= {model_of(one): likely.name, f"{model_of(one)}, probability": likely.probability}
+        rows.append(row | {"tag": tag})
+    text = (
+        "The likeliest class of each distorted copy of what the network sees. Tag: of the paper's "
+        "released code (secondary), or ours. Click a row to see its copy, and no other."
+    )
+    return text, rows
+
+
+def report(found: PairReport, paths: Sequence[Path]) -> tuple[str, list[Row]]:
+    """Say where a report is, and whether the claims of the paper hold."""
+    links = [f'<a href="{path.resolve().as_uri()}">{escape(str(path))}</a>' for path in paths]
+    S, R = (escape(one.name) for one in found.models)
+    text = (
+        f"<b>{S} and {R}</b>, {found.n} images, {found.both} named rightly by both: "
+        f"{' and '.join(links)}."
+    )
+    rows = [
+        {"claim": one.text, "verdict": one.verdict, "numbers": one.because, "holds if": one.rule}
+        for one in found.claims
+    ]
+    return text, rows
 
 
 # Attack and ablation ---------------------------------------------------------------------------

@@ -63,7 +63,7 @@ class RowModel(QAbstractTableModel):
         return None
 
     def _text(self, column: str, value: Any) -> str:
-        if column == "class" and 0 <= int(value) < len(self._classes):
+        if column == "class" and self._classes and 0 <= int(value) < len(self._classes):
             return self._classes[int(value)]
         if not isinstance(value, float):
             return str(value)
@@ -169,6 +169,20 @@ class ObjectTable(QWidget):
             if not in_order:
                 self.view.sortByColumn(0, Qt.SortOrder.AscendingOrder)
             self.view.resizeColumnsToContents()
+
+    def reveal(self, place: int) -> None:
+        """Select a row and scroll to it; nothing is run as by a click.
+
+        Parameters
+        ----------
+        place : int
+            Among the rows as they were given, however they are sorted.
+        """
+        shown = (c for c in range(len(self.model.columns)) if not self.view.isColumnHidden(c))
+        # Qt scrolls to no cell of a hidden column.
+        index = self._sorted.mapFromSource(self.model.index(place, next(shown, 0)))
+        self.view.selectRow(index.row())
+        self.view.scrollTo(index)
 
     def save(self, path: Path) -> None:
         """Write the table in the background."""

@@ -162,14 +162,21 @@ def describe_card(card: ModelCard) -> str:
 
 
 class ModelPicker(QComboBox):
-    """The models of a task, their cards as tooltips, and a way to add one's own."""
+    """The models of a task, their cards as tooltips, and a way to add one's own.
+
+    Parameters
+    ----------
+    task : str
+    architecture : str
+        Offer no models but these; empty offers all.
+    """
 
     changed = Signal()
     failed = Signal(str)
 
-    def __init__(self, task: str, parent: QWidget | None = None) -> None:
+    def __init__(self, task: str, parent: QWidget | None = None, architecture: str = "") -> None:
         super().__init__(parent)
-        self._task = task
+        self._task, self._architecture = task, architecture
         self._runner = JobRunner(self)
         self._runner.done.connect(self._added)
         self._runner.failed.connect(lambda error: self.failed.emit(str(error)))
@@ -197,7 +204,7 @@ class ModelPicker(QComboBox):
         self.blockSignals(True)
         self.clear()
         for card in Catalogue():
-            if self._task in card.task:
+            if self._task in card.task and self._architecture in ("", card.architecture):
                 self.addItem(card.name if is_here(card) else f"{card.name} (download)", card)
                 tip = describe_card(card)
                 self.setItemData(self.count() - 1, tip, Qt.ItemDataRole.ToolTipRole)

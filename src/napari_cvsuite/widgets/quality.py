@@ -10,14 +10,15 @@ import numpy as np
 from napari.layers import Image as ImageLayer
 from napari.layers import Layer
 from napari.viewer import Viewer
-from qtpy.QtCore import Qt, QTimer
+from qtpy.QtCore import QTimer
 from qtpy.QtGui import QCloseEvent
-from qtpy.QtWidgets import QFrame, QScrollArea, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QVBoxLayout, QWidget
 
 from napari_cvsuite.jobs import Context
 from napari_cvsuite.quality.options import MapOptions, ScoreOptions
 from napari_cvsuite.widgets._compat import theme_colours
 from napari_cvsuite.widgets.bridge import JobRunner
+from napari_cvsuite.widgets.frame import scrolled
 from napari_cvsuite.widgets.quality_inputs import Inputs
 from napari_cvsuite.widgets.quality_job import (
     Compared,
@@ -77,16 +78,7 @@ class QualityDock(QWidget):
             layout.addWidget(widget)
         layout.addWidget(self.results, 1)
         layout.addStretch()
-        # With its options open the dock is higher than the screen of a laptop.
-        area = QScrollArea()
-        area.setWidgetResizable(True)
-        area.setFrameShape(QFrame.Shape.NoFrame)
-        area.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
-        area.setWidget(inner)
-        outer = QVBoxLayout(self)
-        outer.setContentsMargins(0, 0, 0, 0)
-        outer.addWidget(area)
-        self.setMinimumWidth(inner.minimumSizeHint().width())
+        scrolled(self, inner)
 
     @property
     def idle(self) -> bool:
