@@ -154,8 +154,8 @@ def test_what_cannot_be_trained_is_said(folder: Path, tmp_path: Path) -> None:
     few = ClassifierOptions(**{**SMALL, "held_out": 0.01})  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="'bright' has 12 images; that is too few"):
         run(TrainInputs(folder, tmp_path / "run"), few, Context())
-    start = tmp_path / "three.pt"
-    torch.save(build("alexnet-small", 3).state_dict(), start)
+    start = tmp_path / "other.pt"
+    torch.save(build("resnet-small", 2).state_dict(), start)
     other = ClassifierOptions(**SMALL, start=str(start))  # type: ignore[arg-type]
     with pytest.raises(WeightsError, match="another network than alexnet-small with 2 classes"):
         run(TrainInputs(folder, tmp_path / "run"), other, Context())

@@ -133,6 +133,26 @@ def test_a_training_starts_from_a_transformer(
         make_network(options(start=start, patch=8), data)
 
 
+def test_a_head_for_other_classes_begins_anew(data: Labelled, tmp_path: Path) -> None:
+    path, given = _saved(tmp_path, classes=3)
+    made = make_network(options(start=str(path)), data)
+    kept = {k: v for k, v in made.state_dict().items() if not k.startswith("model.heads.head.")}
+    assert len(kept) == len(given.state_dict()) - 2
+    assert all(torch.equal(v, given.state_dict()[k]) for k, v in kept.items())
+    assert made.state_dict()["model.heads.head.weight"].shape == (2, 48)
+
+
+def test_patches_of_a_stem_may_have_more_pixels(data: Labelled, tmp_path: Path) -> None:
+    stem = [[32, 2], [64, 2], [128, 1]]
+    path, given = _saved(tmp_path, image_size=8, patch_size=4, stem=stem)
+    made = make_network(options(start=str(path), patch=8, stem=True), data)
+    assert torch.equal(
+        made.state_dict()["model.conv_proj.conv_last.weight"],
+        given.state_dict()["model.conv_proj.conv_last.weight"],
+    )
+    assert made.eval()(torch.rand(1, 3, 16, 16)).shape == (1, 2)
+
+
 def test_a_start_with_other_heads_is_refused(data: Labelled, tmp_path: Path) -> None:
     path, _ = _saved(tmp_path, num_heads=4)
     with pytest.raises(WeightsError, match="another network"):

@@ -103,7 +103,10 @@ class ClassifierOptions(LoopChoices):
         False, label="Balance", help="Show all classes equally often, whatever their number."
     )
     start: str = Option(
-        "", label="Start from", help="Model or weight file of the same network to start from."
+        "",
+        label="Start from",
+        help="Model or weight file of the same network to start from; a head for another number "
+        "of classes begins anew.",
     )
     held_out: float = Option(
         0.05,

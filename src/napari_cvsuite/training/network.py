@@ -50,11 +50,15 @@ def make_network(options: ClassifierOptions, data: Labelled) -> Classifier:
 
 def _load_start(network: Classifier, options: ClassifierOptions, classes: int) -> None:
     own, given = network.state_dict(), given_classifier(options.start)[0]
-    # Weights of paths can be learned for a network that was trained without them.
-    scale = {k: v for k, v in own.items() if k.startswith("model.ensemble_scale.")}
-    state = {**scale, **given.state_dict()}
+    # Weights of paths can be learned for a network that was trained without them, and a head for
+    # other classes has to be learned anew.
+    kept = {k: v for k, v in own.items() if k.startswith("model.ensemble_scale.")}
+    state = {**kept, **given.state_dict()}
+    head = _head(network)
+    kept = {k: v for k, v in own.items() if k in head and k in state}
+    state |= {k: v for k, v in kept.items() if v.shape != state[k].shape}
     shapes, wanted = ({k: v.shape for k, v in one.items()} for one in (state, own))
-    if shapes != wanted or _unscaled(given.model) != _unscaled(network.model):
+    if shapes != wanted or _body(given.model) != _body(network.model):
         raise WeightsError(
             f"{options.start} is another network than {options.arch} with "
             f"{classes} classes; choose that of the file"
@@ -62,11 +66,31 @@ def _load_start(network: Classifier, options: ClassifierOptions, classes: int) -
     network.load_state_dict(state)
 
 
-def _unscaled(model: nn.Module) -> ViTConfig | None:
-    """Return the configuration of a transformer, as if its paths had no weights."""
+def _head(network: nn.Module) -> set[str]:
+    """Return the keys of the layers that give the logits."""
+    linear = [name for name, one in network.named_modules() if isinstance(one, nn.Linear)]
+    second = [name for name in linear if name.endswith("heads.head_dist")]
+    last = [name for name in linear if name not in second][-1]
+    return {f"{name}.{part}" for name in (last, *second) for part in ("weight", "bias")}
+
+
+def _body(model: nn.Module) -> ViTConfig | None:
+    """Return what has to agree in two transformers besides the shapes of their weights.
+
+    Paths may have no weights, classes differ, and so may the pixels of a patch behind a stem.
+    """
     if not isinstance(model, VisionTransformer):
         return None
-    return replace(model.config, ensemble_scale="none", placement="final")
+    config = model.config
+    return replace(
+        config,
+        image_size=config.grid,
+        patch_size=1,
+        num_classes=1,
+        stem=tuple((channels, 1) for channels, _ in config.stem),
+        ensemble_scale="none",
+        placement="final",
+    )
 
 
 def _build(options: ClassifierOptions, classes: int) -> nn.Module:
