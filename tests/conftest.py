@@ -11,6 +11,14 @@ import pytest
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 
+@pytest.fixture(scope="session", autouse=True)
+def threads() -> int:
+    """Compute with as many threads as every door does, since provenance states them."""
+    from napari_cvsuite.models.device import limit_threads
+
+    return limit_threads()
+
+
 @pytest.fixture(autouse=True)
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Keep every test away from the user's own models."""

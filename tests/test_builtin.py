@@ -17,6 +17,7 @@ from napari_cvsuite.models.subject import opened, see
 from napari_cvsuite.models.weights import locate
 from napari_cvsuite.neurons.options import SmoothnessOptions
 from napari_cvsuite.neurons.simplicity import measure
+from napari_cvsuite.paths.options import PathOptions
 from napari_cvsuite.quality.demo import run_demo as quality_demo
 from napari_cvsuite.quality.distortions import distort
 from napari_cvsuite.segmentation.demo import DEMOS, run_demo
@@ -27,7 +28,7 @@ CARDS = [c for c in Catalogue() if (builtin_folder() / c.weights.filename).is_fi
 
 def test_there_are_models() -> None:
     wanted = {"qtseg-nuclei", "qtseg-vessels", "qtseg-larynx", "topiq-nr-synth", "topiq-fr-synth"}
-    wanted |= {"cifar-resnet-s", "cifar-resnet-r"}
+    wanted |= {"cifar-resnet-s", "cifar-resnet-r", "cifar-vit"}
     assert wanted <= {card.name for card in CARDS}
     assert Catalogue().problems == []
 
@@ -41,10 +42,11 @@ def test_card_is_complete_and_weights_have_its_hash(card: ModelCard) -> None:
 def test_all_weights_together_are_small() -> None:
     sizes = {
         kind: sum(card.weights.size for card in CARDS if card.architecture == kind)
-        for kind in ("qtseg", "topiq", "cnn")
+        for kind in ("qtseg", "topiq", "cnn", "vit")
     }
     assert sizes["qtseg"] + sizes["topiq"] <= 30e6
     assert sizes["topiq"] <= 10e6 and sizes["cnn"] <= 15e6
+    assert sizes["vit"] <= 15e6
     assert sum(sizes.values()) == sum(card.weights.size for card in CARDS)
 
 
@@ -135,3 +137,28 @@ def test_the_robust_network_stands_where_the_standard_one_breaks() -> None:
         for name, one in found.items()
     }
     assert (length["r"].length or 0) <= (length["s"].length or 0) / 5
+
+
+def test_the_shares_of_the_transformer_sum_to_its_logits() -> None:
+    from skimage.data import cat
+
+    image = Image.from_array(cat())
+    with opened(PathOptions(), Context()) as subject:
+        card, seen = subject.card, see(image, subject, Context())
+        with torch.inference_mode():
+            logits = subject.network(seen.tensor())[0].numpy()
+    assert (card.name, card.architecture, card.input.tile) == ("cifar-vit", "vit", 32)
+    assert card.training["arch"].startswith("vit") and 0.5 < card.metrics["accuracy"] <= 1
+    found = napari_cvsuite.contributions(image, device="cpu")
+    assert found.shares.shape == (2 * card.options["num_layers"] + 2, 10)
+    # Rounding in float32, in logits of about 10: 5e-6.
+    bound = 5e-7 * max(10.0, float(np.abs(logits).max()))
+    sums = found.shares.astype(np.float64).sum(axis=0)
+    np.testing.assert_allclose(sums, logits, rtol=0, atol=bound)
+    assert np.abs(found.shares[:-1]).max(axis=1).min() > 0
+    likely = napari_cvsuite.classify(cat(), model="cifar-vit", device="cpu").likely
+    shares = np.array([one.probability for one in likely])
+    assert np.isfinite(shares).all() and (shares > 0).all() and shares.sum() <= 1 + 1e-6
+    expected = np.exp(logits - logits.max()) / np.exp(logits - logits.max()).sum()
+    by_name = dict(zip(card.classes, expected, strict=True))
+    assert shares == pytest.approx([by_name[one.name] for one in likely], abs=1e-5)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from napari_cvsuite.neurons.report import PairReport
     from napari_cvsuite.paths.contributions import Contributions
     from napari_cvsuite.paths.maps import PathMap
+    from napari_cvsuite.paths.report import PathReport
     from napari_cvsuite.quality.map import QualityMap
     from napari_cvsuite.quality.score import ScoreResult
     from napari_cvsuite.segmentation.predict import SegmentResult
@@ -28,6 +29,7 @@ __all__ = [
     "contributions",
     "pair_report",
     "path_map",
+    "path_report",
     "quality_map",
     "saliency",
     "score_quality",
@@ -267,14 +269,10 @@ def pair_report(
     inputs = ReportInputs(
         _path(images), _path(table), column, _path(stimuli), _path(masks), _path(names)
     )
-    folder = _path(out)
-
-    def work(context: Context) -> PairReport:
-        if folder is None:
-            return run(inputs, chosen, context)
-        return report_into(folder, inputs, chosen, context)[0]
-
-    return _compute(work, device, "report")
+    if out is None:
+        return _compute(lambda context: run(inputs, chosen, context), device, "report")
+    folder = Path(out)
+    return _compute(lambda c: report_into(folder, inputs, chosen, c)[0], device, "report")
 
 
 def contributions(
@@ -332,6 +330,58 @@ def path_map(image: Any, *, device: str = "auto", **options: Any) -> PathMap:
 
     wrapped, chosen = _wrapped(image), MapOptions(**options)
     return _compute(lambda context: run(wrapped, chosen, context), device, "map")
+
+
+def path_report(
+    images: PathLike[str] | str,
+    *,
+    table: PathLike[str] | str | None = None,
+    column: str = "label",
+    studies: Sequence[PathLike[str] | str] = (),
+    out: PathLike[str] | str | None = None,
+    device: str = "auto",
+    **options: Any,
+) -> PathReport:
+    """Report what the paths of a vision transformer do, and whether the paper's claims hold.
+
+    Parameters
+    ----------
+    images : path
+        Folder with a folder of images for each class; with a table, of images.
+    table : path, optional
+        CSV file of labels.
+    column : str
+        Of the labels in the table.
+    studies : sequence of path
+        Files of studies; without any, those that come with the package.
+    out : path, optional
+        Folder for ``report.html`` and ``report.json``, made if there is none; without it nothing
+        is written.
+    device : str
+        ``"auto"``, ``"cpu"``, ``"cuda:0"``, ``"mps"``.
+    **options
+        Fields of :class:`napari_cvsuite.paths.report_options.ReportOptions`.
+
+    Returns
+    -------
+    PathReport
+        Sections that lack their data say so.
+
+    Raises
+    ------
+    ImageError, OptionError, ValueError, UnknownModelError, CardError, WeightsError, DeviceError
+        Each message says what to do.
+    """
+    from napari_cvsuite.paths.report import ReportInputs, run
+    from napari_cvsuite.paths.report_options import ReportOptions
+    from napari_cvsuite.paths.report_run import report_into
+
+    chosen = ReportOptions(**options)
+    inputs = ReportInputs(Path(images), _path(table), column, tuple(map(Path, studies)))
+    if out is None:
+        return _compute(lambda context: run(inputs, chosen, context), device, "report")
+    folder = Path(out)
+    return _compute(lambda c: report_into(folder, inputs, chosen, c)[0], device, "report")
 
 
 def _path(given: PathLike[str] | str | None) -> Path | None:

@@ -16,9 +16,17 @@ import numpy as np
 import pytest
 from PIL import Image as Picture
 
-from napari_cvsuite.cli.common import compute, names_in, run_job, split_part, table_column
+from napari_cvsuite.cli.common import (
+    compute,
+    likely_lines,
+    names_in,
+    run_job,
+    split_part,
+    table_column,
+)
 from napari_cvsuite.jobs import Context, Progress, use_context
 from napari_cvsuite.jobs.queues import default_scheduler
+from napari_cvsuite.models.subject import Likely
 
 
 @pytest.mark.parametrize(
@@ -42,6 +50,11 @@ def test_table_and_column() -> None:
     assert table_column("a.csv:group") == (Path("a.csv"), "group")
     assert table_column("a.csv") == (Path("a.csv"), "kind")
     assert table_column("") == (None, "kind")
+
+
+def test_likely_classes_have_a_line_each() -> None:
+    found = [Likely("cat", 0.4116, 5.0), Likely("dog", 1.0, 4.9)]
+    assert likely_lines(found) == [" 41.16%  cat", "100.00%  dog"]
 
 
 def test_names_from_text_and_json(tmp_path: Path) -> None:

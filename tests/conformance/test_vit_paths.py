@@ -10,11 +10,11 @@ import pytest
 import torch
 from kits import load_rule
 from torch import Tensor
-from torch.nn import functional as F
 
 from napari_cvsuite.models.vit import VisionTransformer, build
 from napari_cvsuite.models.vit_weights import from_timm
 from napari_cvsuite.paths import combine, decompose, intervene, replace, views
+from napari_cvsuite.training.distil import Learner, self_distillation
 
 rule = load_rule("vit_paths")
 LABELS = torch.tensor(rule.LABELS)
@@ -52,20 +52,14 @@ def _averaged(model: VisionTransformer, x: Tensor) -> Tensor:
     return intervene.total(model, paths, "total_module", mean)
 
 
-def _distill(model: VisionTransformer, x: Tensor) -> list[list[float]]:
-    """Both losses from the final norm and head, which :mod:`views` calls for its logit lens."""
-    paths = decompose.collect(model, x)
-    lens, tau = views.logit_lens(model, paths) / rule.TAU, rule.TAU
+def _distill(model: VisionTransformer, x: Tensor) -> Tensor:
+    """Both losses of every prefix, the whole network as its teacher."""
+    learner = Learner(model, (0.0,) * 3, (1.0,) * 3, by_depth=True).train()
     with torch.no_grad():
-        vectors = [model.encoder.ln(z[:, 0]) for z in paths.states]
-    last = lens[-1].softmax(dim=-1)
-    return [
-        [
-            float(tau**2 * F.kl_div(one.log_softmax(dim=-1), last, reduction="batchmean")),
-            float(F.mse_loss(vector, vectors[-1])),
-        ]
-        for one, vector in zip(lens[:-1], vectors[:-1], strict=True)
-    ]
+        answer = learner(x)
+    layers = model.config.num_layers
+    pairs = [(depth, layers) for depth in range(layers)]
+    return self_distillation(answer.depths, answer.rows, pairs, rule.TAU)
 
 
 def _scaled(make: Callable[[], Any], placement: str) -> Adapter:

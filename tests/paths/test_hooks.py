@@ -78,3 +78,57 @@ def test_the_core_loads_no_compiler() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+_IN_NAPARI = """
+import sys
+from pathlib import Path
+import numpy as np
+from PIL import Image as Picture
+from skimage.data import cat
+from napari_cvsuite.images import Image
+from napari_cvsuite.jobs import Context
+from napari_cvsuite.paths import (
+    contributions, counting, depth, files, frequency, influence, maps, pruning, scaling, whatif
+)
+from napari_cvsuite.paths import labelled_options as labelled, options
+from napari_cvsuite.paths.subject import LabelledInputs
+
+root = Path(sys.argv[1])
+image, context = Image.from_array(cat()), Context(device="cpu")
+rng = np.random.default_rng(0)
+for kind in ("cat", "dog"):
+    (root / "pictures" / kind).mkdir(parents=True)
+    for number in range(12):
+        pixels = rng.integers(0, 255, (32, 32, 3), np.uint8)
+        Picture.fromarray(pixels).save(root / "pictures" / kind / f"{number}.png")
+pictures = LabelledInputs(root / "pictures")
+
+found = contributions.run(image, options.ContributionOptions(), context)
+files.write_tabled(found, root / "cat", "contributions")
+for one in options.EFFECTS:
+    whatif.run(image, options.WhatIfOptions(intervention=one), context)
+for kind in options.MAPS:
+    files.write_map(maps.run(image, options.MapOptions(kind=kind), context), root / "cat")
+depth.run(image, options.TargetOptions(), context)
+frequency.run([image], options.FrequencyOptions(off="msa_0"), context)
+counting.run(labelled.LengthOptions(), context)
+depth.accuracy(pictures, labelled.DepthOptions(), context)
+influence.run(pictures, labelled.InfluenceOptions(), context)
+pruning.run(pictures, labelled.PruneOptions(), context, root / "pruned")
+scaling.run(pictures, labelled.ScaleOptions(steps=2), context, root / "scaled")
+assert list((root / "scaled").glob("*.safetensors"))
+compilers = {"torch._dynamo", "torch._inductor", "torchvision", "triton"}
+bad = compilers & set(sys.modules)
+assert not bad, bad
+"""
+
+
+def test_what_the_dock_runs_loads_no_compiler(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", _IN_NAPARI, str(tmp_path)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr

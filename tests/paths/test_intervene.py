@@ -307,9 +307,3 @@ def test_bad_requests_are_named(network: Maker, x: Tensor) -> None:
         intervene.attribution_patching(model, x, [10])
     with pytest.raises(NotDecomposableError, match="Linear cannot be split"):
         intervene.removed_final(nn.Linear(2, 2), paths)
-
-
-def test_every_intervention_is_explained() -> None:
-    assert set(intervene.TOTALS) < set(intervene.INTERVENTIONS)
-    for text in intervene.INTERVENTIONS.values():
-        assert text.endswith(".") and "\n" not in text

@@ -10,9 +10,16 @@ import pytest
 
 from napari_cvsuite.jobs.options import OptionError
 from napari_cvsuite.jobs.request import InputReference, Request
-from napari_cvsuite.paths.intervene import INTERVENTIONS, TOTALS
 from napari_cvsuite.paths.labelled_options import InfluenceOptions, PruneOptions, effect_list
-from napari_cvsuite.paths.options import EFFECTS, JOBS, MapOptions, WhatIfOptions, path_list
+from napari_cvsuite.paths.options import (
+    EFFECTS,
+    INTERVENTIONS,
+    JOBS,
+    MapOptions,
+    WhatIfOptions,
+    path_list,
+)
+from napari_cvsuite.paths.variants import TOTALS
 
 
 def test_every_job_is_found_by_its_name_and_keeps_its_form() -> None:
@@ -28,6 +35,11 @@ def test_every_job_is_found_by_its_name_and_keeps_its_form() -> None:
 
 def test_interventions_have_one_name_everywhere() -> None:
     assert set(EFFECTS) == {"removed_final", *TOTALS} and set(EFFECTS) < set(INTERVENTIONS)
+
+
+def test_every_intervention_is_explained() -> None:
+    for text in INTERVENTIONS.values():
+        assert text.endswith(".") and "\n" not in text
 
 
 def test_paths_and_interventions_are_lists() -> None:

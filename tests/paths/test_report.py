@@ -16,6 +16,7 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
+import napari_cvsuite
 from napari_cvsuite.cli import app
 from napari_cvsuite.images import ImageError
 from napari_cvsuite.jobs import Cancelled, CancelToken, Context, Progress
@@ -452,3 +453,27 @@ def test_command_line(tiny_transformer: str, animals: Path, tmp_path: Path) -> N
     assert facts["images"] == 30 and len(facts["studies"]["parts"]) == 2
     assert {path.name for path in out.iterdir()} == {"report.html", "report.json"}
     assert json.loads((out / "report.json").read_text())["claims"] == facts["claims"]
+
+
+def test_python_s_door(
+    tiny_transformer: str, animals: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = {"model": tiny_transformer, "checked": 5, "limit": 30}
+    (tmp_path / "file").touch()
+    # A folder that cannot be made is said before the work.
+    with monkeypatch.context() as held, pytest.raises(ImageError, match="choose another"):
+        held.setattr("napari_cvsuite.paths.report_run.run", lambda *_: pytest.fail("worked"))
+        napari_cvsuite.path_report(animals, out=tmp_path / "file" / "out", device="cpu", **options)
+    out = tmp_path / "made" / "here"
+    found = napari_cvsuite.path_report(str(animals), out=str(out), device="cpu", **options)
+    inputs = ReportInputs(animals)
+    same = run(inputs, ReportOptions(**options), Context(device="cpu"))
+    assert (found.command, found.check, found.claims) == (same.command, same.check, same.claims)
+    facts = json.loads((out / "report.json").read_text())
+    assert facts["command"] == found.command and (out / "report.html").exists()
+    monkeypatch.setattr("napari_cvsuite.paths.report.run", lambda *given: given[:2])
+    given = {"table": "t.csv", "column": "kind", "studies": ["a.json"], "seed": 3}
+    assert napari_cvsuite.path_report("pics", device="cpu", **given) == (
+        ReportInputs(Path("pics"), Path("t.csv"), "kind", (Path("a.json"),)),
+        ReportOptions(seed=3),
+    )

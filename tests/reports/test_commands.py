@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from napari_cvsuite.jobs.options import Option, Options
-from napari_cvsuite.reports.commands import command_line
+from napari_cvsuite.reports.commands import command_line, labels_text
 
 
 @dataclass(frozen=True)
@@ -30,3 +30,8 @@ def test_only_what_differs_is_named_and_no_folder_of_this_machine(tmp_path: Path
         "--study two.json"
     )
     assert command_line(("do",), _Options(), column="kind") == "do --column kind"
+
+
+def test_labels_are_named_as_the_command_line_takes_them() -> None:
+    assert labels_text(Path("a/kinds.csv"), "kind") == "kinds.csv:kind"
+    assert labels_text(None, "kind") == ""

@@ -11,7 +11,13 @@ import pytest
 from skimage.io import imread
 
 from napari_cvsuite.images import ImageError
-from napari_cvsuite.reports.files import signed_picture, write_facts, write_picture, write_rows
+from napari_cvsuite.reports.files import (
+    signed_picture,
+    write_facts,
+    write_page,
+    write_picture,
+    write_rows,
+)
 
 
 def test_zero_is_white() -> None:
@@ -35,3 +41,10 @@ def test_tables_facts_and_pictures_are_read_back(tmp_path: Path) -> None:
 def test_a_folder_that_is_not_there_is_said(tmp_path: Path) -> None:
     with pytest.raises(ImageError, match="choose another"):
         write_facts(tmp_path / "none" / "f.json", {})
+
+
+def test_a_report_is_a_page_and_its_numbers(tmp_path: Path) -> None:
+    found = write_page(tmp_path, "<p>ä</p>", {"n": 3})
+    assert found == [tmp_path / "report.html", tmp_path / "report.json"]
+    assert found[0].read_text(encoding="utf-8") == "<p>ä</p>"
+    assert json.loads(found[1].read_text(encoding="utf-8")) == {"n": 3}

@@ -14,11 +14,17 @@ from typing import Any
 import numpy as np
 import pytest
 from napari.layers import Image
+from qtpy.QtCore import Qt
 
 from napari_cvsuite.images import Image as Array
 from napari_cvsuite.jobs import Context
 from napari_cvsuite.paths import contributions, maps, whatif
-from napari_cvsuite.paths.options import ContributionOptions, MapOptions, WhatIfOptions
+from napari_cvsuite.paths.options import (
+    INTERVENTIONS,
+    ContributionOptions,
+    MapOptions,
+    WhatIfOptions,
+)
 from napari_cvsuite.widgets.paths import RUN_KEY, PathsDock
 from napari_cvsuite.widgets.paths_tabs import MAPS, NUMBERS, PICTURE
 from napari_cvsuite.widgets.settings import load_state
@@ -580,6 +586,16 @@ def test_closing_cancels_what_runs(
     start = time.monotonic()
     dock.close()
     assert time.monotonic() - start < 0.5 and not dock.runner.busy
+
+
+def test_numbers_are_explained_before_the_first_look(dock: PathsDock) -> None:
+    effect = dock.effect
+    for place in range(effect.number.count()):
+        effect.number.setCurrentIndex(place)
+        tip = effect.number.itemData(place, Qt.ItemDataRole.ToolTipRole)
+        assert effect.words.text() == f"<i>{tip}</i>" and tip.endswith(".")
+    effect.choose("removed_final")
+    assert INTERVENTIONS["removed_final"] in effect.words.text()
 
 
 def test_opening_the_dock_loads_no_torch() -> None:

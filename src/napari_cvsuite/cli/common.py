@@ -6,16 +6,27 @@ import inspect
 import json
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
 from napari_cvsuite.jobs import Context, Progress, option_specs, use_context
 from napari_cvsuite.jobs.queues import JobClass, default_scheduler
 
-__all__ = ["compute", "names_in", "run_job", "split_part", "table_column", "with_options"]
+if TYPE_CHECKING:
+    from napari_cvsuite.models.subject import Likely
+
+__all__ = [
+    "compute",
+    "likely_lines",
+    "names_in",
+    "run_job",
+    "split_part",
+    "table_column",
+    "with_options",
+]
 
 T = TypeVar("T")
 # A drive letter's colon, also after the \\?\ of long Windows paths, is part of the path.
@@ -129,6 +140,11 @@ def compute(
         return fn(context)
 
     return run_job(job, choose_device(device), job_class, name, quiet)
+
+
+def likely_lines(found: Sequence[Likely]) -> list[str]:
+    """Return a line for each class, with its probability."""
+    return [f"{one.probability:7.2%}  {one.name}" for one in found]
 
 
 def split_part(source: str) -> tuple[str, str]:

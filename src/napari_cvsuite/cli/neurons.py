@@ -9,8 +9,8 @@ from typing import Annotated, Any
 
 import typer
 
-from napari_cvsuite.cli.common import compute, table_column, with_options
-from napari_cvsuite.cli.tasks import AsJson, Device
+from napari_cvsuite.cli.common import compute, likely_lines, table_column, with_options
+from napari_cvsuite.cli.tasks import AsJson, Device, Input, Table
 from napari_cvsuite.neurons.copy_options import CopyOptions
 from napari_cvsuite.neurons.options import (
     AblateOptions,
@@ -30,9 +30,7 @@ __all__ = ["neurons_app"]
 
 neurons_app = typer.Typer(help="Look into a classifier: what it sees.", no_args_is_help=True)
 
-Input = Annotated[Path, typer.Argument(help="Image: PNG, JPEG, TIFF, .npy, zarr.")]
 Out = Annotated[Path, typer.Option(help="Folder for the results.")]
-Table = Annotated[Path | None, typer.Option("--csv", help="Table to write.")]
 Mask = Annotated[
     Path | None, typer.Option(help="Label image of the size of the image, not 0 at the object.")
 ]
@@ -59,10 +57,6 @@ def _tell(result: Any, as_json: bool, lines: list[str]) -> None:
     typer.echo(json.dumps(plain(result)) if as_json else "\n".join(lines))
 
 
-def _likely(found: Any) -> list[str]:
-    return [f"{one.probability:7.2%}  {one.name}" for one in found]
-
-
 @neurons_app.command("predict")
 @with_options(NeuronOptions)
 def predict(
@@ -75,7 +69,7 @@ def predict(
     found = compute(
         lambda context: predict(read(image), options, context), device, "interactive", "predict"
     )
-    _tell(found, as_json, _likely(found.likely))
+    _tell(found, as_json, likely_lines(found.likely))
 
 
 @neurons_app.command("saliency")
@@ -192,9 +186,9 @@ def attack(
     lines = [
         f"{options.norm} {found.size:.3g} of at most {found.eps:.3g}",
         "before:",
-        *_likely(found.likely_before),
+        *likely_lines(found.likely_before),
         "after:",
-        *_likely(found.likely_after),
+        *likely_lines(found.likely_after),
         verdict,
     ]
     _tell(found, as_json, [*lines, *map(str, paths)])
@@ -225,7 +219,7 @@ def ablate(
         f"{', prediction changed' if row['changed'] else ''}"
         for row in rows
     ]
-    _tell(found, as_json, [f"{found.layer}, {found.mode}", *lines, *_likely(found.after)])
+    _tell(found, as_json, [f"{found.layer}, {found.mode}", *lines, *likely_lines(found.after)])
 
 
 @neurons_app.command("simplicity")
@@ -392,7 +386,7 @@ def copies(
     )
     paths = write_copies(found, _folder(out) / image.stem)
     named = [("as it is", found.likely), *((one.title, one.likely) for one in found.copies)]
-    lines = [f"{title:16} {_likely(likely)[0]}" for title, likely in named]
+    lines = [f"{title:16} {likely_lines(likely)[0]}" for title, likely in named]
     _tell(found, as_json, [*lines, *map(str, paths)])
 
 

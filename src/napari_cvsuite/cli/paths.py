@@ -8,8 +8,8 @@ from typing import Annotated, Any
 
 import typer
 
-from napari_cvsuite.cli.common import compute, with_options
-from napari_cvsuite.cli.tasks import AsJson, Device
+from napari_cvsuite.cli.common import compute, likely_lines, with_options
+from napari_cvsuite.cli.tasks import AsJson, Device, Input, Table
 from napari_cvsuite.paths.labelled_options import LengthOptions
 from napari_cvsuite.paths.options import (
     ContributionOptions,
@@ -19,14 +19,12 @@ from napari_cvsuite.paths.options import (
     WhatIfOptions,
 )
 
-__all__ = ["Out", "Table", "finish", "paths_app", "stem_of"]
+__all__ = ["Out", "finish", "paths_app", "stem_of"]
 
 paths_app = typer.Typer(
     help="Take a vision transformer apart into its paths.", no_args_is_help=True
 )
 
-Input = Annotated[Path, typer.Argument(help="Image: PNG, JPEG, TIFF, .npy, zarr.")]
-Table = Annotated[Path | None, typer.Option("--csv", help="Table to write.")]
 Out = Annotated[
     Path | None, typer.Option(help="Folder for a table, facts as JSON, and figures as PNG.")
 ]
@@ -50,10 +48,6 @@ def finish(
         made_folder(stem.parent)
         lines = [*lines, *map(str, write_tabled(found, stem, kind))]
     typer.echo(json.dumps(facts_of(found)) if as_json else "\n".join(lines))
-
-
-def _likely(found: Any) -> list[str]:
-    return [f"{one.probability:7.2%}  {one.name}" for one in found]
 
 
 @paths_app.command("contributions")
@@ -90,7 +84,7 @@ def contributions(
     lines += [
         f"{found.target.name}{minus}: sum {sum(row['direct'] for row in rows):+.3f}, logit "
         f"{whole:+.3f}, largest residual {found.residual:.1e}",
-        *_likely(found.likely),
+        *likely_lines(found.likely),
         SENTENCE,
     ]
     stem = None if out is None else out / image.stem
@@ -130,7 +124,7 @@ def whatif(
     ]
     title = f"{found.intervention}, {found.replacement}: logit of {found.target.name} that is lost"
     stem = None if out is None else out / image.stem
-    finish(found, as_json, [title, *lines, *_likely(found.after)], csv_file, stem, "whatif")
+    finish(found, as_json, [title, *lines, *likely_lines(found.after)], csv_file, stem, "whatif")
 
 
 @paths_app.command("map")

@@ -10,8 +10,8 @@ import typer
 
 from napari_cvsuite.cli.classifiers import Images, Labels
 from napari_cvsuite.cli.common import compute, table_column, with_options
-from napari_cvsuite.cli.paths import Out, Table, finish, stem_of
-from napari_cvsuite.cli.tasks import AsJson, Device
+from napari_cvsuite.cli.paths import Out, finish, stem_of
+from napari_cvsuite.cli.tasks import AsJson, Device, Table
 from napari_cvsuite.paths.labelled_options import (
     DepthOptions,
     FoldOptions,

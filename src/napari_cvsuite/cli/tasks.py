@@ -21,6 +21,8 @@ evaluate_app = typer.Typer(help="Measure a model on images with known answers.")
 
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda:0, mps.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
+Input = Annotated[Path, typer.Argument(help="Image: PNG, JPEG, TIFF, .npy, zarr.")]
+Table = Annotated[Path | None, typer.Option("--csv", help="Table to write.")]
 
 
 @train_app.callback()

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from napari_cvsuite.jobs.context import Context
+from napari_cvsuite.models.adam import Adam
 from napari_cvsuite.neurons.options import MaximiseOptions
 from napari_cvsuite.neurons.target import Scores, Target
 
@@ -115,7 +116,7 @@ class _Canvas(Protocol):
 
 
 class _Spectrum:
-    """A spectrum of real and imaginary parts, and Adam (torch's own loads its compiler)."""
+    """A spectrum of real and imaginary parts, and Adam."""
 
     def __init__(self, options: MaximiseOptions, generator: torch.Generator, like: Tensor) -> None:
         side = options.size
@@ -125,8 +126,7 @@ class _Spectrum:
         self.scale = (1 / frequency).to(like)[..., None]
         start = 0.01 * torch.randn((3, *frequency.shape, 2), generator=generator)
         self.free = start.to(like).requires_grad_()
-        self.side, self.rate, self.steps = side, options.learning_rate, 0
-        self.mean, self.square = torch.zeros_like(self.free), torch.zeros_like(self.free)
+        self.side, self.adam = side, Adam(options.learning_rate)
         self.colours = (_COLOURS / _COLOURS.norm(dim=0).max()).to(like)
 
     def image(self) -> Tensor:
@@ -135,12 +135,7 @@ class _Spectrum:
         return torch.einsum("ij,jhw->ihw", self.colours, plain / 4)[None].sigmoid()
 
     def climb(self, grad: Tensor) -> None:
-        self.steps += 1
-        self.mean = 0.9 * self.mean + 0.1 * grad
-        self.square = 0.999 * self.square + 0.001 * grad**2
-        mean = self.mean / (1 - 0.9**self.steps)
-        deviation = (self.square / (1 - 0.999**self.steps)).sqrt()
-        moved = self.free.detach() + self.rate * mean / (deviation + 1e-8)
+        moved = self.free.detach() - self.adam.step(-grad)
         self.free = moved.requires_grad_()
 
 

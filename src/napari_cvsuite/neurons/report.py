@@ -5,10 +5,9 @@ The claims are those of Chen et al. 2020, arXiv 2006.09373.
 
 from __future__ import annotations
 
-import shlex
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -45,6 +44,7 @@ from napari_cvsuite.neurons.report_parts import (
 )
 from napari_cvsuite.neurons.subject import layer_name
 from napari_cvsuite.reports.claims import Claim, Skipped
+from napari_cvsuite.reports.commands import command_line, labels_text
 from napari_cvsuite.training.labelled import find_labelled, read_labelled, spread
 from napari_cvsuite.version import __version__
 
@@ -244,17 +244,16 @@ def _with_networks(
 
 def command(inputs: ReportInputs, options: ReportOptions) -> str:
     """Return the command that makes a report, with names of folders instead of their paths."""
-    words = ["napari-cvsuite", "neurons", "report"]
-    for field in fields(options):
-        value = getattr(options, field.name)
-        if field.name == "pair" or value != field.default:
-            words += [f"--{field.name}", str(value)]
-    labels = f"{inputs.table.name}:{inputs.column}" if inputs.table else ""
-    for name in ("images", "labels", "stimuli", "masks", "names"):
-        given = labels if name == "labels" else getattr(inputs, name)
-        if given:
-            words += [f"--{name}", given.resolve().name if isinstance(given, Path) else given]
-    return shlex.join(words)
+    return command_line(
+        ("napari-cvsuite", "neurons", "report"),
+        options,
+        ("pair",),
+        images=inputs.images,
+        labels=labels_text(inputs.table, inputs.column),
+        stimuli=inputs.stimuli,
+        masks=inputs.masks,
+        names=inputs.names,
+    )
 
 
 def _check_pair(S: ModelCard, R: ModelCard) -> None:

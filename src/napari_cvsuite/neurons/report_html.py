@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from napari_cvsuite.images import replacing
 from napari_cvsuite.neurons import report_figures as figures
 from napari_cvsuite.neurons.report import PairReport
 from napari_cvsuite.neurons.report_parts import (
@@ -19,7 +18,7 @@ from napari_cvsuite.neurons.report_parts import (
     SmoothnessPart,
 )
 from napari_cvsuite.reports.claims import Skipped, claims_table
-from napari_cvsuite.reports.files import write_facts
+from napari_cvsuite.reports.files import write_page
 from napari_cvsuite.reports.markup import figure, note, page, table, text
 
 __all__ = ["html", "write_report"]
@@ -39,11 +38,7 @@ def write_report(report: PairReport, folder: Path) -> list[Path]:
     ImageError
         A file cannot be written.
     """
-    paths = [folder / "report.html", folder / "report.json"]
-    with replacing(paths[0]) as partial:
-        partial.write_text(html(report), encoding="utf-8")
-    write_facts(paths[1], report)
-    return paths
+    return write_page(folder, html(report), report)
 
 
 def html(report: PairReport) -> str:

@@ -28,6 +28,7 @@ from napari_cvsuite.paths.options import ContributionOptions, TargetOptions
 from napari_cvsuite.paths.session import Session
 from napari_cvsuite.paths.subject import (
     Target,
+    floats,
     inner,
     names_of,
     normalised,
@@ -224,12 +225,12 @@ def _of_transformer(model: VisionTransformer, paths: Paths) -> _Parts:
     shares = direct(model, paths)
     return _Parts(
         names_of(model),
-        _array(shares[:, 0]),
-        _array((paths.logits - removed_final(model, paths))[:, 0]),
-        _array(head_direct(model, paths)[:, :, 0]),
-        _array(bias_direct(model, paths)[:, 0]),
-        _array(path_norm(model, paths)[:, 0]),
-        _array(paths.logits[0]),
+        floats(shares[:, 0]),
+        floats((paths.logits - removed_final(model, paths))[:, 0]),
+        floats(head_direct(model, paths)[:, :, 0]),
+        floats(bias_direct(model, paths)[:, 0]),
+        floats(path_norm(model, paths)[:, 0]),
+        floats(paths.logits[0]),
         float((shares.sum(dim=0) - paths.observed).abs().max()),
     )
 
@@ -239,12 +240,12 @@ def _of_swin(model: nn.Module, x: Tensor, context: Context) -> _Parts:
     classes, count = found.logits.shape[1], len(found.names) - 1
     return _Parts(
         found.names[:-1],
-        _array(found.values[:, 0]),
-        _array((found.logits - found.removed_final)[:, 0]),
+        floats(found.values[:, 0]),
+        floats((found.logits - found.removed_final)[:, 0]),
         np.zeros((0, 0, classes), np.float32),
         np.zeros((0, classes), np.float32),
         np.full(count, np.nan, np.float32),
-        _array(found.logits[0]),
+        floats(found.logits[0]),
         found.residual,
     )
 
@@ -278,11 +279,6 @@ def _finished(
         against=against,
         provenance=made,
     )
-
-
-def _array(values: Tensor) -> Floats:
-    found: Floats = values.float().cpu().numpy()
-    return found
 
 
 def _tensor(values: Floats) -> Tensor:

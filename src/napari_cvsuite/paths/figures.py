@@ -176,6 +176,8 @@ def pruning_figure(found: Pruned) -> bytes:
 
 def frequency_figure(found: Frequencies) -> bytes:
     """Draw the curve of each path, coloured by depth, and of the sums in black."""
+    # The legend has room for a few names.
+    off = ", ".join(found.off) if len(found.off) <= 3 else f"{len(found.off)} paths"
 
     def draw(figure: Figure) -> None:
         panels = figure.subplots(1, 2, sharey=True)
@@ -187,7 +189,7 @@ def frequency_figure(found: Frequencies) -> bytes:
             axes.plot(found.frequencies, found.curves[0], ":", color=OTHER, label="embedding")
             axes.plot(found.frequencies, found.whole, color="black", linewidth=2, label="sum")
             if found.without is not None:
-                label = f"without {', '.join(found.off)}"
+                label = f"without {off}"
                 axes.plot(found.frequencies, found.without, "--", color="black", label=label)
             axes.set_title(f"{_WORDS[kind]}, first layer dark, last bright", fontsize=10)
             axes.set_xlabel("cycles a patch, along the diagonal")

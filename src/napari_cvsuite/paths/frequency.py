@@ -22,6 +22,7 @@ from napari_cvsuite.paths.decompose import collect
 from napari_cvsuite.paths.fourier import Change, fourier, fourier_sum, frequency_change
 from napari_cvsuite.paths.options import FrequencyOptions
 from napari_cvsuite.paths.subject import (
+    floats,
     names_of,
     normalised,
     numbers_of,
@@ -129,10 +130,10 @@ def run(images: Sequence[Image | Path], options: FrequencyOptions, context: Cont
         return Frequencies(
             names_of(model),
             (np.arange(means.shape[1]) / side).astype(np.float32),
-            _array(means[:-2]),
-            _array(whole),
+            floats(means[:-2]),
+            floats(whole),
             tuple(names_of(model)[number] for number in off),
-            _array(without) if off else None,
+            floats(without) if off else None,
             change.effect if change else "",
             _words(change, count),
             count,
@@ -172,8 +173,3 @@ def _words(change: Change | None, count: int) -> str:
         return ""
     noisy = " One image is noisy; average more." if count == 1 else ""
     return change.sentence + noisy
-
-
-def _array(values: Tensor) -> Floats:
-    found: Floats = values.float().cpu().numpy()
-    return found

@@ -21,7 +21,6 @@ from napari_cvsuite.paths.replace import Replacement
 from napari_cvsuite.paths.variants import TOTALS, entries_of, grown, onward, written
 
 __all__ = [
-    "INTERVENTIONS",
     "TOTALS",
     "attribution_patching",
     "one_total",
@@ -30,22 +29,6 @@ __all__ = [
     "switched_off",
     "total",
 ]
-
-INTERVENTIONS = {
-    "direct": "What the path writes into the class, as a share of the sum; nothing is recomputed.",
-    "removed_final": "The path is left out of the sum that the classifier reads; later layers "
-    "still see it.",
-    "total_edge": "What attention writes is kept from the stream, but the feed-forward network of "
-    "its layer still sees it; everything later is recomputed.",
-    "total_module": "The path writes something else everywhere; all that follows is recomputed.",
-    "total_layer": "Both paths of a layer write something else everywhere; all that follows is "
-    "recomputed.",
-    "total_head": "One attention head writes something else everywhere; the output bias stays, "
-    "and all that follows is recomputed.",
-    "attribution_patching": "First-order estimate of the total effect: what the path writes times "
-    "the gradient of the class.",
-}
-"""What can be done to a path, and what the number then means, in a line each."""
 
 
 @exact()

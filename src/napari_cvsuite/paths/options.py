@@ -12,6 +12,7 @@ from napari_cvsuite.models.view_options import ViewOptions
 __all__ = [
     "DEFAULT_MODEL",
     "EFFECTS",
+    "INTERVENTIONS",
     "JOBS",
     "MAPS",
     "REPLACEMENTS",
@@ -27,6 +28,21 @@ __all__ = [
 DEFAULT_MODEL = "cifar-vit"
 EFFECTS = ("removed_final", "total_module", "total_layer", "total_head", "total_edge")
 """Interventions that change the logits of one image."""
+INTERVENTIONS = {
+    "direct": "What the path writes into the class, as a share of the sum; nothing is recomputed.",
+    "removed_final": "The path is left out of the sum that the classifier reads; later layers "
+    "still see it.",
+    "total_edge": "What attention writes is kept from the stream, but the feed-forward network of "
+    "its layer still sees it; everything later is recomputed.",
+    "total_module": "The path writes something else everywhere; all that follows is recomputed.",
+    "total_layer": "Both paths of a layer write something else everywhere; all that follows is "
+    "recomputed.",
+    "total_head": "One attention head writes something else everywhere; the output bias stays, "
+    "and all that follows is recomputed.",
+    "attribution_patching": "First-order estimate of the total effect: what the path writes times "
+    "the gradient of the class.",
+}
+"""What can be done to a path, and what the number then means, in a line each."""
 REPLACEMENTS = ("zero", "mean", "other")
 MAPS = ("share", "attention", "rollout", "relevance", "similarity", "token_norm")
 _PATH = re.compile(r"embed|(?:msa|ffn)_\d+")

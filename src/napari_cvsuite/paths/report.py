@@ -39,7 +39,7 @@ from napari_cvsuite.paths.report_parts import (
 from napari_cvsuite.paths.report_study import studies_of
 from napari_cvsuite.paths.subject import LabelledInputs, labelled_images, model_opened, transformer
 from napari_cvsuite.reports.claims import Claim, Skipped
-from napari_cvsuite.reports.commands import command_line
+from napari_cvsuite.reports.commands import command_line, labels_text
 from napari_cvsuite.training.labelled import Labelled
 from napari_cvsuite.version import __version__
 
@@ -245,13 +245,12 @@ def _alpha(part: PruningPart, names: tuple[str, ...]) -> NDArray[np.float32]:
 
 
 def _command(inputs: ReportInputs, options: ReportOptions) -> str:
-    labels = f"{inputs.table.name}:{inputs.column}" if inputs.table else ""
     return command_line(
         ("napari-cvsuite", "paths", "report"),
         options,
         ("model",),
         images=inputs.images,
-        labels=labels,
+        labels=labels_text(inputs.table, inputs.column),
         study=inputs.studies,
     )
 

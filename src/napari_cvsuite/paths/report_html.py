@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from napari_cvsuite.images import replacing
 from napari_cvsuite.paths import report_figures as figures
 from napari_cvsuite.paths.contributions import SENTENCE
 from napari_cvsuite.paths.counting import Lengths
@@ -23,7 +22,7 @@ from napari_cvsuite.paths.report_parts import (
     ScalePart,
 )
 from napari_cvsuite.reports.claims import Skipped, claims_table
-from napari_cvsuite.reports.files import write_facts
+from napari_cvsuite.reports.files import write_page
 from napari_cvsuite.reports.markup import figure, note, page, table, text
 
 __all__ = ["html", "write_report"]
@@ -43,11 +42,7 @@ def write_report(report: PathReport, folder: Path) -> list[Path]:
     ImageError
         A file cannot be written.
     """
-    paths = [folder / "report.html", folder / "report.json"]
-    with replacing(paths[0]) as partial:
-        partial.write_text(html(report), encoding="utf-8")
-    write_facts(paths[1], report)
-    return paths
+    return write_page(folder, html(report), report)
 
 
 def html(report: PathReport) -> str:

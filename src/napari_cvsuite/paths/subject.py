@@ -8,7 +8,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from napari_cvsuite.images import Image, read
@@ -28,6 +30,7 @@ __all__ = [
     "LabelledInputs",
     "Target",
     "batches",
+    "floats",
     "inner",
     "labelled_images",
     "model_opened",
@@ -243,3 +246,9 @@ def provenance(
 ) -> dict[str, Any]:
     """Return what made a result: model, weights, options, version, device, threads, and more."""
     return subject.provenance(seen) | {"options": asdict(options)} | more
+
+
+def floats(values: Tensor) -> NDArray[np.float32]:
+    """Return a tensor as an array of float32."""
+    found: NDArray[np.float32] = values.float().cpu().numpy()
+    return found

@@ -8,7 +8,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-__all__ = ["command_line"]
+__all__ = ["command_line", "labels_text"]
 
 
 def command_line(
@@ -41,3 +41,8 @@ def command_line(
             shown = one.resolve().name if isinstance(one, Path) else one
             found += [f"--{name}", shown] if shown else []
     return shlex.join(found)
+
+
+def labels_text(table: Path | None, column: str) -> str:
+    """Return a table of labels and its column as ``--labels`` takes them; empty without any."""
+    return f"{table.name}:{column}" if table else ""

@@ -22,6 +22,7 @@ __all__ = [
     "made_folder",
     "signed_picture",
     "write_facts",
+    "write_page",
     "write_picture",
     "write_rows",
 ]
@@ -52,6 +53,21 @@ def write_facts(path: Path, result: Any) -> None:
     with replacing(path) as partial:
         text = json.dumps(plain(result), indent=2, allow_nan=False)
         partial.write_text(text + "\n", encoding="utf-8")
+
+
+def write_page(folder: Path, page: str, result: Any) -> list[Path]:
+    """Write a report as ``report.html`` and its numbers as ``report.json``; return both paths.
+
+    Raises
+    ------
+    ImageError
+        A file cannot be written.
+    """
+    paths = [folder / "report.html", folder / "report.json"]
+    with replacing(paths[0]) as partial:
+        partial.write_text(page, encoding="utf-8")
+    write_facts(paths[1], result)
+    return paths
 
 
 def write_rows(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,6 +27,7 @@ __all__ = [
     "hide_earlier",
     "outline",
     "replace_image",
+    "show_seen",
 ]
 
 SIGNED = Colormap([[0.0, 0.0, 1.0, 1.0], [1.0] * 4, [1.0, 0.0, 0.0, 1.0]], name="blue white red")
@@ -40,6 +41,7 @@ UNIT = "napari_cvsuite_unit"
 _GAP = 0.04
 """Between an image and what is put beside it, as a share of its width."""
 _COLOUR = "#e69f00"
+_SEEN = "seen by the network"
 
 
 @dataclass(frozen=True)
@@ -264,3 +266,23 @@ def outline(
     if active in viewer.layers:
         viewer.layers.selection.active = active
     return layer
+
+
+def show_seen(
+    viewer: Viewer, spot: Spot, seen: Mapping[str, float], reuse: Layer | None
+) -> Layer | None:
+    """Outline what part of an image was seen where it is not all of it; return that layer.
+
+    Parameters
+    ----------
+    viewer : napari Viewer
+    spot : Spot
+    seen : mapping
+        ``top``, ``left``, ``height`` and ``width`` in pixels.
+    reuse : Shapes, optional
+        The outline of an earlier look; it follows, whatever is seen now.
+    """
+    part = [seen[key] for key in ("top", "left", "height", "width")]
+    if reuse is None and part[2:] == [spot.height, spot.width]:
+        return None
+    return outline(viewer, spot, _SEEN, part, reuse)

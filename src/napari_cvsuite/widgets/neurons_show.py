@@ -40,14 +40,13 @@ from napari_cvsuite.widgets.neurons_layers import (
     add_labels,
     height_of,
     hide_earlier,
-    outline,
+    show_seen,
 )
 from napari_cvsuite.widgets.neurons_plot import Line
 from napari_cvsuite.widgets.neurons_results import Panel
 
 __all__ = ["Shower", "facts_of"]
 
-_SEEN = "seen by the network"
 _NOUNS = {
     SALIENCY: "measures",
     CHANNELS: "channels",
@@ -137,9 +136,7 @@ class Shower(QObject):
 
     def _seen(self, spot: Spot, box: dict[str, float]) -> None:
         """Show what part of the image was seen, where it is not all of it."""
-        part = [box[key] for key in ("top", "left", "height", "width")]
-        if part[2:] != [spot.height, spot.width] or self._outline is not None:
-            self._outline = outline(self._viewer, spot, _SEEN, part, self._outline)
+        self._outline = show_seen(self._viewer, spot, box, self._outline)
 
     def _saliency(self, run: Run, found: Sequence[Any]) -> list[Step]:
         made: list[Step] = []

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterable
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
@@ -44,8 +43,6 @@ class Asks(QObject):
     def connect_pages(self) -> None:
         """Listen to the pages."""
         dock, pages = self._dock, self._dock.pages
-        if "torch" in sys.modules:
-            self._explain()
         dock.effect.changed.connect(self.refresh)
         dock.effect.off_changed.connect(self._off_changed)
         dock.effect.wanted.connect(self.compute)
@@ -77,12 +74,6 @@ class Asks(QObject):
             self._dock.run_bar.say(str(error), "error")
             return None
 
-    def _explain(self) -> None:
-        """Say what numbers mean; this loads torch."""
-        from napari_cvsuite.paths.intervene import INTERVENTIONS
-
-        self._dock.effect.explain(INTERVENTIONS)
-
     # What is there at once ---------------------------------------------------------------------
 
     def accept(self) -> None:
@@ -91,7 +82,6 @@ class Asks(QObject):
         assert known is not None
         dock.live.cancel()
         dock.layers.release()
-        self._explain()
         off = pages.picture.off if _names(pages) == known.names else frozenset()
         pages.picture_page.set_paths(known.names)
         pages.picture.set_off(off)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 from napari.layers import Layer
 from napari.viewer import Viewer
 from qtpy.QtCore import Qt, Signal
@@ -16,6 +14,7 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
+from napari_cvsuite.paths.options import INTERVENTIONS
 from napari_cvsuite.widgets.paths_plot import align, narrow
 from napari_cvsuite.widgets.paths_rows import DIFFERENCE, ESTIMATE
 from napari_cvsuite.widgets.pickers import LayerPicker
@@ -46,7 +45,10 @@ _OFF = {
     "removed_final": "out of the final sum (removed_final)",
     "total_module": "missing throughout (total_module)",
 }
-_DIFFERENCE = "Direct share of each path less that in another image: what makes the two differ."
+_EXPLAINED = {
+    **INTERVENTIONS,
+    DIFFERENCE: "Direct share of each path less that in another image: what makes the two differ.",
+}
 
 
 class EffectPicker(QWidget):
@@ -72,10 +74,11 @@ class EffectPicker(QWidget):
 
     def __init__(self, viewer: Viewer, parent: QWidget | None = None) -> None:
         super().__init__(parent)
-        self._explained = {DIFFERENCE: _DIFFERENCE}
         self.number = QComboBox()
         for name, title in _TITLES.items():
             self.number.addItem(title, name)
+            place = self.number.count() - 1
+            self.number.setItemData(place, _EXPLAINED[name], Qt.ItemDataRole.ToolTipRole)
         self.words = QLabel()
         self.words.setWordWrap(True)
         self.kind = QComboBox()
@@ -138,14 +141,6 @@ class EffectPicker(QWidget):
             return "zero", None
         return str(self.kind.currentData()), self.other.layer()
 
-    def explain(self, explained: Mapping[str, str]) -> None:
-        """Take what numbers mean, in a line each, by the name of their intervention."""
-        self._explained = {**explained, DIFFERENCE: _DIFFERENCE}
-        for place in range(self.number.count()):
-            tip = self._explained.get(str(self.number.itemData(place)), "")
-            self.number.setItemData(place, tip, Qt.ItemDataRole.ToolTipRole)
-        self._arrange()
-
     def choose(self, intervention: str) -> None:
         """Choose an intervention; an unknown one changes nothing."""
         place = self.number.findData(intervention)
@@ -183,9 +178,7 @@ class EffectPicker(QWidget):
 
     def _arrange(self) -> None:
         name = self.intervention
-        words = self._explained.get(name, "")
-        self.words.setText(f"<i>{words}</i>")
-        self.words.setVisible(bool(words))
+        self.words.setText(f"<i>{_EXPLAINED[name]}</i>")
         replaced = name in _REPLACED or self.off_intervention == "total_module"
         self._show(self.kind, replaced)
         another = replaced and self.kind.currentData() == "other"

@@ -15,8 +15,8 @@ from napari_cvsuite.widgets.neurons_layers import (
     Spot,
     add_image,
     hide_earlier,
-    outline,
     replace_image,
+    show_seen,
 )
 
 if TYPE_CHECKING:
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 
 __all__ = ["MapLayers"]
 
-_SEEN = "seen by the network"
 _STILL = 3
 """Pixels of the screen that a click may move without being a drag."""
 
@@ -47,9 +46,7 @@ class MapLayers:
 
     def show_seen(self, spot: Spot, box: dict[str, float]) -> None:
         """Draw what part of the image was seen, where it is not all of it."""
-        part = [box[key] for key in ("top", "left", "height", "width")]
-        if part[2:] != [spot.height, spot.width] or self._outline is not None:
-            self._outline = outline(self._viewer, spot, _SEEN, part, self._outline)
+        self._outline = show_seen(self._viewer, spot, box, self._outline)
 
     def add(self, found: PathMap, spot: Spot, model: str, again: bool = False) -> Image:
         """Show a map as a layer.
