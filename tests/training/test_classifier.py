@@ -92,6 +92,10 @@ def test_a_transformer_is_trained_with_all_that_can_be_distilled(
     assert card.training["teacher"] == "model.safetensors" and card.training["distill"] == "both"
     found = evaluate(folder, [card.name], AccuracyOptions(), Context())[card.name]
     assert found.clean.n == 24
+    part = AccuracyOptions(held_out=options.held_out, seed=options.seed)
+    held = evaluate(folder, [card.name], part, Context())[card.name]
+    assert held.clean.n == result.validated_on < 24
+    assert held.recall == pytest.approx(card.metrics["val_recall"])
 
 
 def test_self_distillation_without_weight_is_plain_training(folder: Path, tmp_path: Path) -> None:

@@ -19,7 +19,13 @@ from napari_cvsuite.models.device import choose_device
 from napari_cvsuite.models.store import default_store
 from napari_cvsuite.models.subject import classifier_card
 from napari_cvsuite.training.accuracy_options import AccuracyOptions
-from napari_cvsuite.training.labelled import Labelled, find_labelled, read_labelled, tensors
+from napari_cvsuite.training.labelled import (
+    Labelled,
+    find_labelled,
+    hold_out,
+    read_labelled,
+    tensors,
+)
 
 __all__ = ["Accuracy", "Rate", "evaluate", "wilson"]
 
@@ -126,6 +132,8 @@ def evaluate(
         card = classifier_card(name)
         inner = context.part(number, len(models), name)
         data = read_labelled(found, card.input.tile, inner, card.classes)
+        if options.held_out:
+            data = hold_out(data, options.held_out, options.seed)[1]
         with default_store().lease(card, device, "float32", exclusive=True) as network:
             result[name] = measure(network, data, options, inner)
     return result

@@ -36,3 +36,14 @@ class AccuracyOptions(Options):
     batch: int = Option(
         128, label="Batch", help="Images at a time.", minimum=1, maximum=4096, advanced=True
     )
+    held_out: float = Option(
+        0.0,
+        label="Held out",
+        help="Measure on the part alone that a training with this share and seed held out; 0 takes "
+        "all images.",
+        minimum=0.0,
+        maximum=0.9,
+    )
+    seed: int = Option(
+        0, label="Seed", help="Of that training.", minimum=0, maximum=2**31 - 1, advanced=True
+    )
