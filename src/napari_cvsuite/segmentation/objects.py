@@ -13,7 +13,14 @@ from skimage.morphology import reconstruction
 from napari_cvsuite.segmentation.measures import Columns, object_columns
 from napari_cvsuite.segmentation.measures import measure as measure_objects
 
-__all__ = ["METHODS", "label_objects", "object_table", "rows_of", "split_touching"]
+__all__ = [
+    "METHODS",
+    "fill_class_holes",
+    "label_objects",
+    "object_table",
+    "rows_of",
+    "split_touching",
+]
 
 Labels = NDArray[np.int32]
 METHODS = ("none", "components", "watershed")
@@ -61,21 +68,36 @@ def label_objects(
         Unknown method.
     """
     check_method(method)
-    values = [value for value in np.unique(classes) if value != 0]
-    filled = classes
-    if fill_holes:
-        filled = classes.copy()
-        for value in values:
-            holes = ndimage.binary_fill_holes(classes == value) & (classes == 0)
-            filled[holes] = value
+    filled = fill_class_holes(classes) if fill_holes else classes
     labels = np.zeros(classes.shape, np.int32)
-    for value in values:
+    for value in _values(classes):
         mask = filled == value
         part = mask.astype(np.int32) if method == "none" else measure.label(mask, connectivity=2)
         if method == "watershed":
             part = split_touching(mask, part)
         labels[mask] = part[mask] + labels.max()
     return _drop_small(labels, min_size)
+
+
+def fill_class_holes(classes: NDArray[np.integer]) -> NDArray[np.integer]:
+    """Return a class map whose enclosed background has the class that encloses it.
+
+    Of two classes the higher one fills.
+
+    Parameters
+    ----------
+    classes : ndarray of int, shape (H, W)
+        Class map; 0 is background.
+    """
+    filled = classes.copy()
+    for value in _values(classes):
+        holes = ndimage.binary_fill_holes(classes == value) & (classes == 0)
+        filled[holes] = value
+    return filled
+
+
+def _values(classes: NDArray[np.integer]) -> list[int]:
+    return [int(value) for value in np.unique(classes) if value != 0]
 
 
 def split_touching(mask: NDArray[np.bool_], part: NDArray[np.integer]) -> Labels:
@@ -144,7 +166,8 @@ def object_table(
     ----------
     labels : ndarray of int32, shape (H, W)
     classes : ndarray of int, shape (H, W)
-        An object's class is that of its first pixel.
+        An object's class is that of its first pixel. Give the filled map where holes were
+        filled: a hole within another class can be an object of its own.
     scale : tuple of float
         Pixel height and width.
 

@@ -14,7 +14,12 @@ from napari_cvsuite.images import Image, ImageError, cut_along
 from napari_cvsuite.jobs.context import Context
 from napari_cvsuite.models.catalog import Catalogue
 from napari_cvsuite.segmentation.blockwise import label_blocks
-from napari_cvsuite.segmentation.objects import label_objects, object_table, rows_of
+from napari_cvsuite.segmentation.objects import (
+    fill_class_holes,
+    label_objects,
+    object_table,
+    rows_of,
+)
 from napari_cvsuite.segmentation.options import MOST_PIXELS, PredictOptions
 from napari_cvsuite.segmentation.predictor import Bands, Predictor, TilePreview, skipped_planes
 
@@ -165,7 +170,8 @@ class _Maps:
         else:
             parts = label_objects(classes, options.objects, options.min_size, options.fill_holes)
             self.objects[number] = parts
-            rows = object_table(parts, classes, pixel_size)
+            filled = fill_class_holes(classes) if options.fill_holes else classes
+            rows = object_table(parts, filled, pixel_size)
         for row in rows:
             one = {"plane": float(number), **row} if len(self.classes) > 1 else row
             self.table.append(one)
