@@ -168,9 +168,9 @@ class _Maps:
             )
             rows = rows_of(found.columns)
         else:
-            parts = label_objects(classes, options.objects, options.min_size, options.fill_holes)
-            self.objects[number] = parts
             filled = fill_class_holes(classes) if options.fill_holes else classes
+            parts = label_objects(filled, options.objects, options.min_size)
+            self.objects[number] = parts
             rows = object_table(parts, filled, pixel_size)
         for row in rows:
             one = {"plane": float(number), **row} if len(self.classes) > 1 else row

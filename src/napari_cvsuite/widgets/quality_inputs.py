@@ -9,7 +9,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from napari.layers import Image as ImageLayer
 from napari.layers import Layer, Shapes
 from napari.viewer import Viewer
 from qtpy.QtCore import Signal
@@ -35,6 +34,7 @@ from napari_cvsuite.widgets.quality_job import Item, files_of, image_file, sizes
 from napari_cvsuite.widgets.quality_layers import Place
 from napari_cvsuite.widgets.quality_rows import Subject, stack_axes
 from napari_cvsuite.widgets.settings import preference
+from napari_cvsuite.widgets.views import is_image
 
 __all__ = ["MODES", "Inputs", "Many"]
 
@@ -56,11 +56,6 @@ class Many(Enum):
     VISIBLE = "all visible images"
     SELECTED = "selected images"
     FOLDER = "folder of files…"
-
-
-def _is_image(layer: Layer) -> bool:
-    # Results of ours are no images to judge.
-    return isinstance(layer, ImageLayer) and "napari_cvsuite" not in layer.metadata
 
 
 def _same(image: Image) -> Image:
@@ -91,7 +86,7 @@ class Inputs(QWidget):
         self.image = LayerPicker(viewer, self._offers, last=self._last)
         self.folder_button = QPushButton("Choose a folder…")
         self.model = ModelPicker("quality")
-        self.reference = LayerPicker(viewer, _is_image, "none")
+        self.reference = LayerPicker(viewer, is_image, "none")
         self.reference.setToolTip("The image without flaws that the others are compared with.")
         self.form = OptionsForm(MapOptions, leave_out=("model",))
         self.region = choice_box((_WHOLE, _VIEW), "Part of the image to judge.")
@@ -172,7 +167,7 @@ class Inputs(QWidget):
             self._button(MODES.index(mode)).setChecked(True)
 
     def _offers(self, layer: Layer) -> bool:
-        return self.mode != "Compare" and _is_image(layer)
+        return self.mode != "Compare" and is_image(layer)
 
     def _last(self) -> tuple[Many, ...]:
         given = {"Score": (Many.VISIBLE, Many.FOLDER), "Compare": (Many.VISIBLE, Many.SELECTED)}
@@ -250,7 +245,7 @@ class Inputs(QWidget):
         return [
             one
             for one in reversed(self._viewer.layers)
-            if _is_image(one)
+            if is_image(one)
             and (one in chosen if other is Many.SELECTED else one.visible)
             and one is not reference
             and other is not Many.FOLDER
