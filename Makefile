@@ -5,6 +5,8 @@ PY := .venv/bin/python
 PY5 := .venv-pyqt5/bin/python
 # One thread fewer than the cores, and no spinning, so that a busy machine stays usable.
 export OMP_WAIT_POLICY := passive
+# A process for each core, four at most, since each loads torch; files of tests stay whole.
+PYTEST := -m pytest -n logical --maxprocesses 4 --dist loadfile
 
 setup: .venv/.ready
 
@@ -19,12 +21,12 @@ lint: setup
 
 # The docks are tested on both Qt bindings, in an environment each.
 test: lint
-	$(PY) -m pytest -m "not slow and not large"
-	$(PY5) -m pytest -m "not slow and not large" tests/widgets
+	$(PY) $(PYTEST) -m "not slow and not large"
+	$(PY5) $(PYTEST) -m "not slow and not large" tests/widgets
 
 test-all: lint
-	$(PY) -m pytest -m "not large"
-	$(PY5) -m pytest -m "not large" tests/widgets
+	$(PY) $(PYTEST) -m "not large"
+	$(PY5) $(PYTEST) -m "not large" tests/widgets
 
 # A quarter of an hour on one core and 4 GB in the folder for temporary files.
 test-large: setup

@@ -28,10 +28,8 @@ def main() -> None:
     if not os.environ.get("DISPLAY"):
         screen = ["-s", "-screen 0 1600x1000x24"]
         os.execvp("xvfb-run", ["xvfb-run", "-a", *screen, sys.executable, *sys.argv])
-    from napari_cvsuite import app
-
     if len(sys.argv) > 1:
-        one(app, sys.argv[1])
+        one(sys.argv[1])
         return
     from napari_cvsuite.segmentation.demo import DEMOS
 
@@ -41,33 +39,37 @@ def main() -> None:
         os.spawnv(os.P_WAIT, sys.executable, [sys.executable, __file__, name])
 
 
-def one(app: object, name: str) -> None:
+def one(name: str) -> None:
     """Make one picture."""
+    from napari_cvsuite import demos
+
     if name == "options":
-        options(app)
+        options()
     elif name in NEURONS:
-        app.demo_neurons(name, FOLDER / f"neurons-{name}.png")  # type: ignore[attr-defined]
+        demos.neurons(name, FOLDER / f"neurons-{name}.png")
     elif name in PATHS:
         images = os.environ.get(IMAGES)
         given = {"images": Path(images)} if images else {}
-        app.demo_paths(PATHS[name], FOLDER / f"{name}.png", **given)  # type: ignore[attr-defined]
+        demos.paths(PATHS[name], FOLDER / f"{name}.png", **given)
     elif name in QUALITY:
-        app.demo_quality(QUALITY[name], FOLDER / f"quality-{name}.png")  # type: ignore[attr-defined]
+        demos.quality(QUALITY[name], FOLDER / f"quality-{name}.png")
     else:
-        app.demo(name, FOLDER / f"segment-{name}.png")  # type: ignore[attr-defined]
+        demos.segment(name, FOLDER / f"segment-{name}.png")
 
 
-def options(app: object) -> None:
+def options() -> None:
     """Take a picture of the dock alone, with its options open and a field that is wrong."""
     import numpy as np
     from napari.qt import get_qapp
 
-    app.need_binding()  # type: ignore[attr-defined]
-    viewer, dock = app.add_docks()  # type: ignore[attr-defined]
+    from napari_cvsuite import app
+
+    app.need_binding()
+    viewer, dock = app.add_docks()
     viewer.add_image(np.zeros((256, 256)), name="gray image")
     dock.more.expand(animate=False)
     dock.form.set_values({"stain": "hematoxylin"})
-    viewer.window.resize(*app.WINDOW)  # type: ignore[attr-defined]
+    viewer.window.resize(*app.WINDOW)
     for _ in range(50):
         get_qapp().processEvents()
     FOLDER.mkdir(exist_ok=True)

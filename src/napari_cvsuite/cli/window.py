@@ -48,7 +48,7 @@ def demo(
     name: Annotated[str, typer.Option(help="Which demonstration; empty for all.")] = "",
 ) -> None:
     """Segment and judge real images: in a window where there is a display, and to files."""
-    from napari_cvsuite import app
+    from napari_cvsuite import app, demos
     from napari_cvsuite.quality.demo import run_demo as judge
     from napari_cvsuite.segmentation.demo import DEMOS, run_demo
 
@@ -69,7 +69,7 @@ def demo(
     shown = app.has_display() and screenshot is None
     for each in chosen[:1] if shown else chosen:
         target = None if shown else _target(screenshot or out / "window.png", each, chosen)
-        said = app.demo_quality("Score", target) if each == QUALITY else app.demo(each, target)
+        said = demos.quality("Score", target) if each == QUALITY else demos.segment(each, target)
         typer.echo(said + (f" See {target}" if target else ""))
 
 
