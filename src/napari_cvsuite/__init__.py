@@ -12,12 +12,14 @@ from napari_cvsuite.version import __version__
 if TYPE_CHECKING:
     from napari_cvsuite.images import Image
     from napari_cvsuite.jobs import Context
+    from napari_cvsuite.neurons.class_map import ClassMap
     from napari_cvsuite.neurons.explain import Explained, Predicted
     from napari_cvsuite.neurons.mislead import Misled
     from napari_cvsuite.neurons.report import PairReport
     from napari_cvsuite.paths.contributions import Contributions
     from napari_cvsuite.paths.maps import PathMap
     from napari_cvsuite.paths.report import PathReport
+    from napari_cvsuite.paths.stack import StackEffects
     from napari_cvsuite.quality.map import QualityMap
     from napari_cvsuite.quality.score import ScoreResult
     from napari_cvsuite.segmentation.predict import SegmentResult
@@ -25,11 +27,13 @@ if TYPE_CHECKING:
 __all__ = [
     "__version__",
     "attack",
+    "class_map",
     "classify",
     "contributions",
     "pair_report",
     "path_map",
     "path_report",
+    "path_stack",
     "quality_map",
     "saliency",
     "score_quality",
@@ -189,6 +193,32 @@ def saliency(image: Any, mask: Any = None, *, device: str = "auto", **options: A
     return _compute(lambda context: run(wrapped, chosen, context, marked), device, "saliency")
 
 
+def class_map(image: Any, *, device: str = "auto", **options: Any) -> ClassMap:
+    """Map which class leads at each place of what a classifier sees of an image.
+
+    Parameters
+    ----------
+    image, device
+        See :func:`classify`.
+    **options
+        Fields of :class:`napari_cvsuite.neurons.class_map_options.ClassMapOptions`.
+
+    Returns
+    -------
+    ClassMap
+
+    Raises
+    ------
+    ImageError, OptionError, UnknownModelError, CardError, WeightsError, DeviceError
+        Each message says what to do.
+    """
+    from napari_cvsuite.neurons.class_map import run
+    from napari_cvsuite.neurons.class_map_options import ClassMapOptions
+
+    wrapped, chosen = _wrapped(image), ClassMapOptions(**options)
+    return _compute(lambda context: run(wrapped, chosen, context), device, "classes")
+
+
 def attack(image: Any, *, device: str = "auto", **options: Any) -> Misled:
     """Search a small change of an image that misleads a classifier.
 
@@ -330,6 +360,39 @@ def path_map(image: Any, *, device: str = "auto", **options: Any) -> PathMap:
 
     wrapped, chosen = _wrapped(image), MapOptions(**options)
     return _compute(lambda context: run(wrapped, chosen, context), device, "map")
+
+
+def path_stack(
+    image: Any, others: Sequence[Any] = (), *, device: str = "auto", **options: Any
+) -> StackEffects:
+    """Take paths of a vision transformer away, or weigh them, in every slice of a stack.
+
+    Parameters
+    ----------
+    image : array or Image
+        2D to 4D, any real type; slices of a lazy array are loaded one at a time.
+    others : sequence of array or Image
+        What the replacement is made from; default the other slices.
+    device : str
+        ``"auto"``, ``"cpu"``, ``"cuda:0"``, ``"mps"``.
+    **options
+        Fields of :class:`napari_cvsuite.paths.options.WhatIfOptions`, with ``off`` or ``weights``.
+
+    Returns
+    -------
+    StackEffects
+
+    Raises
+    ------
+    ImageError, OptionError, UnknownModelError, CardError, WeightsError, DeviceError
+        Each message says what to do.
+    """
+    from napari_cvsuite.paths.options import WhatIfOptions
+    from napari_cvsuite.paths.stack import run
+
+    wrapped, chosen = _wrapped(image), WhatIfOptions(**options)
+    references = [_wrapped(one) for one in others]
+    return _compute(lambda context: run(wrapped, chosen, context, references), device, "stack")
 
 
 def path_report(

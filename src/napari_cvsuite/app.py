@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import importlib.util
 import os
 import shutil
@@ -90,6 +89,8 @@ def open_window(images: Sequence[Path] = (), show: bool = True) -> tuple[Viewer,
     from qtpy.QtGui import QColor, QPixmap
     from qtpy.QtWidgets import QSplashScreen
 
+    from napari_cvsuite.widgets.garbage import leave_out_what_stays
+
     application = get_qapp()
     picture = QPixmap(520, 180)
     picture.fill(QColor("#262930"))
@@ -102,6 +103,7 @@ def open_window(images: Sequence[Path] = (), show: bool = True) -> tuple[Viewer,
         application.processEvents()
         step()
     viewer, dock = add_docks(show)
+    leave_out_what_stays()
     splash.close()
     for path in images:
         add_image(viewer, path)
@@ -116,10 +118,6 @@ def _load_engine() -> None:
 
 def _load_napari() -> None:
     importlib.import_module("napari.viewer")
-    # napari looks through every object for garbage whenever a layer is removed. The modules loaded
-    # so far stay, so they need not be looked at: that is most of the third of a second it takes.
-    gc.collect()
-    gc.freeze()
 
 
 def add_docks(show: bool = True) -> tuple[Viewer, SegmentDock]:

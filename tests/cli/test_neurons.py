@@ -1,4 +1,4 @@
-"""The commands that look into classifiers, train and measure them: same result as from Python."""
+"""The commands that look into a classifier through images: same result as from Python."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ from napari_cvsuite.jobs import Context
 from napari_cvsuite.jobs.plain import plain
 from napari_cvsuite.neurons import (
     browse,
+    class_map,
     copies,
     dream,
     explain,
@@ -29,6 +30,7 @@ from napari_cvsuite.neurons import (
     silence,
     simplicity,
 )
+from napari_cvsuite.neurons.class_map_options import ClassMapOptions
 from napari_cvsuite.neurons.copy_options import CopyOptions
 from napari_cvsuite.neurons.explain import run
 from napari_cvsuite.neurons.options import (
@@ -89,6 +91,11 @@ def test_each_command_writes_what_it_says(
     assert "%" in _run("predict", picture, *model).stdout
     _run("channels", picture, "--out", out, *model, "--layer", "features.4")
     assert tifffile.imread(out / "cell.features.4.tif").shape == (96, 16, 16)
+    told = _run("classes", picture, "--out", out, *model, "--cells", 4).stdout
+    found = napari_cvsuite.class_map(imread(picture), model=tiny_classifier, cells=4)
+    assert np.array_equal(tifffile.imread(out / "cell.classes.tif"), found.labels)
+    assert found.words in told and found.rows()[0]["class"] in told
+    assert json.loads((out / "cell.classes.json").read_text())["measure"] == "windows"
     told = _run("attack", picture, "--out", out, *model, "--steps", 2).stdout
     assert "The prediction" in told
     assert tifffile.imread(out / "cell.change.tif").shape == (3, 32, 32)
@@ -148,6 +155,10 @@ def test_every_command_gives_what_python_gives(
             favourites.run([picture], PatchOptions(**chosen, channel=2), Context()),
         ),
         (
+            ("classes", picture, *out, "--cells", 3),
+            class_map.run(image, ClassMapOptions(model=name, cells=3), Context()),
+        ),
+        (
             ("copies", picture, *out, "--distortion", "noise"),
             copies.run(image, CopyOptions(model=name, distortion="noise"), Context()),
         ),
@@ -155,81 +166,6 @@ def test_every_command_gives_what_python_gives(
     for words, expected in cases:
         told = json.loads(_run(*words, "--model", name, "--device", "cpu", "--json").stdout)
         assert _like(told, json.loads(json.dumps(plain(expected)))), words[0]
-
-
-def test_dissection_of_two_models(
-    tmp_path: Path, tiny_classifier: str, other_classifier: str
-) -> None:
-    rng = np.random.default_rng(0)
-    images, masks = tmp_path / "images", tmp_path / "masks"
-    for folder in (images, masks):
-        folder.mkdir()
-    for number in range(6):
-        mask = np.zeros((32, 32), np.uint8)
-        mask[4:20, 6:24] = 1
-        pixels = rng.integers(0, 80, (32, 32), np.uint8) + 100 * mask
-        Picture.fromarray(pixels).save(images / f"{number}.png")
-        Picture.fromarray(mask).save(masks / f"{number}.png")
-    names, table = tmp_path / "names.json", tmp_path / "d.csv"
-    names.write_text('{"1": "nucleus"}')
-    arguments = ("dissect", "--images", images, "--masks", masks, "--model", tiny_classifier)
-    more = ("--other", other_classifier, "--names", names, "--csv", table, "--shifts", 10)
-    told = _run(*arguments, *more, "--layer", "features.1").stdout
-    assert told.count("nucleus: channel") == 2 and "gained:" in told
-    with table.open() as handle:
-        assert len(list(csv.DictReader(handle))) == 2 * 48
-    names.write_text("[1]")
-    assert "names by label number" in str(_run(*arguments, "--names", names, ok=False).exception)
-    for path in masks.iterdir():
-        path.rename(masks / f"x{path.name}")
-    assert "names of their images" in str(_run(*arguments, ok=False).exception)
-
-
-def test_bias_and_controls_of_two_models(
-    tmp_path: Path, tiny_classifier: str, other_classifier: str
-) -> None:
-    rng = np.random.default_rng(0)
-    stimuli, data = tmp_path / "stimuli", tmp_path / "data"
-    stimuli.mkdir()
-    for name in ("cat", "dog", "bird"):
-        (data / name).mkdir(parents=True)
-        for number in range(6):
-            pixels = rng.integers(0, 255, (32, 32, 3), np.uint8)
-            Picture.fromarray(pixels).save(data / name / f"{number}.png")
-            Picture.fromarray(pixels).save(stimuli / f"{name}{number}-dog{number}.png")
-    models = ("--model", tiny_classifier, "--other", other_classifier)
-    assert _run("bias", stimuli, *models).stdout.count("shape bias") == 2
-    table = tmp_path / "c.csv"
-    arguments = ("controls", "--images", data, "--model", tiny_classifier, "--csv", table)
-    rows = json.loads(_run(*arguments, "--json").stdout)
-    assert rows[0]["control"] == "none" and {row["tag"] for row in rows} <= {
-        "paper",
-        "secondary",
-        "ours",
-    }
-    with table.open() as handle:
-        assert len(list(csv.DictReader(handle))) == len(rows)
-
-
-def test_a_classifier_is_trained_imported_and_measured(tmp_path: Path) -> None:
-    rng = np.random.default_rng(0)
-    data, out = tmp_path / "data", tmp_path / "my-run"
-    for name, low in (("bright", 150), ("dark", 0)):
-        (data / name).mkdir(parents=True)
-        for number in range(10):
-            pixels = rng.integers(low, low + 100, (16, 16, 3), np.uint8)
-            Picture.fromarray(pixels).save(data / name / f"{number}.png")
-    train = ["train", "classifier", "--images", str(data), "--out", str(out), "--epochs", "1"]
-    train += ["--arch", "alexnet-small", "--size", "16", "--held-out", "0.2", "--batch", "8"]
-    done = RUNNER.invoke(app, [*train, "--json"])
-    assert done.exit_code == 0, done.output
-    assert json.loads(done.stdout)["trained_on"] == 16
-    assert RUNNER.invoke(app, ["models", "import", str(out)]).exit_code == 0
-    measure = ["evaluate", "classifier", "--images", str(data), "--model", "my-run"]
-    done = RUNNER.invoke(app, [*measure, "--attack", "l2", "--steps", "2"])
-    assert done.exit_code == 0 and "under attack" in done.stdout and "n = 20" in done.stdout
-    wrong = RUNNER.invoke(app, [*train, "--adversarial", "l1"])
-    assert wrong.exit_code == 2
 
 
 def test_mistakes_end_with_one_line(picture: Path, tmp_path: Path, tiny_classifier: str) -> None:

@@ -99,6 +99,30 @@ def test_interventions_and_depth_of_an_image(
     assert (tmp_path / "out" / "cell.depth.png").is_file()
 
 
+def test_a_stack_is_the_same_at_both_doors(tmp_path: Path, tiny_transformer: str) -> None:
+    pixels = np.random.default_rng(0).integers(0, 255, (3, 40, 50), np.uint8)
+    stack, table, out = tmp_path / "stack.tif", tmp_path / "s.csv", tmp_path / "out"
+    tifffile.imwrite(stack, pixels, photometric="minisblack", metadata={"axes": "ZYX"})
+    chosen = {"off": "msa_0", "weights": "ffn_1=0.5", "replacement": "mean"}
+    arguments = [part for name, value in chosen.items() for part in (f"--{name}", value)]
+    given = ("stack", stack, "--model", tiny_transformer, *arguments)
+    facts = json.loads(_run(*given, "--csv", table, "--out", out, "--json").stdout)
+    found = napari_cvsuite.path_stack(pixels, model=tiny_transformer, **chosen)
+    assert facts["rows"] == found.rows() and facts["after"] == found.after.tolist()
+    assert [row["slice"] for row in _rows(table)] == ["0", "1", "2"]
+    assert (out / "stack.stack.png").is_file()
+    told = _run(*given).stdout
+    assert "msa_0+ffn_1*0.5, total_module, mean: prediction of every slice" in told
+    assert told.count("becomes") == 3
+    others = _run(*given, "--reference", stack).stdout
+    with_others = napari_cvsuite.path_stack(pixels, [pixels], model=tiny_transformer, **chosen)
+    assert f"effect {with_others.effects[0]:+.3f}" in others
+    told = _run("stack", stack, "--model", tiny_transformer, ok=False)
+    assert "name the paths to take away in every slice" in str(told.exception)
+    told = _run("whatif", stack, "--weights", "msa_0=3", ok=False)
+    assert "from 0 to 2" in told.output
+
+
 def test_measures_over_labelled_images(
     animals: Path, tmp_path: Path, tiny_transformer: str
 ) -> None:

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -25,6 +27,19 @@ def test_same_output_as_the_saved_network(tmp_path: Path) -> None:
     (tmp_path / "cfg.json").write_text(json.dumps({"bridge": "Identity"}))
     with pytest.raises(WeightsError, match="bridge"):
         load_qtseg(path)
+
+
+def test_loading_imports_no_compiler() -> None:
+    code = (
+        "import sys\n"
+        "from napari_cvsuite.models.adapters import build_qtseg\n"
+        "from napari_cvsuite.models.qtseg import build\n"
+        "build_qtseg(build(2, 8).state_dict())\n"
+        "bad = {'sympy', 'torch._dynamo', 'triton'} & set(sys.modules)\n"
+        "assert not bad, bad"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
 
 
 def test_half_and_identity_bridge(tmp_path: Path) -> None:

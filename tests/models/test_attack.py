@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from kits import load_rule
 from torch import nn
 
-from napari_cvsuite.jobs.context import Cancelled, CancelToken, Context
+from napari_cvsuite.jobs.context import Cancelled, CancelToken, Context, Progress
 from napari_cvsuite.models.attack import Attack, pgd, pgd_step, suggested_eps
 
 rule = load_rule("robust_cnn")
@@ -143,6 +143,24 @@ def test_cancellation() -> None:
     token.cancel()
     with pytest.raises(Cancelled):
         _run([0, 1], context=Context(token=token))
+
+
+def test_every_step_is_told_and_can_be_the_last() -> None:
+    told: list[tuple[float, float]] = []
+    _run([0, 1], context=Context(on_progress=lambda one: told.append((one.done, one.total))))
+    # The image itself and four steps.
+    assert told == [(number, 5) for number in range(5)]
+    token = CancelToken()
+    met: list[float] = []
+
+    def stop(one: Progress) -> None:
+        met.append(one.done)
+        if one.done == 2:
+            token.cancel()
+
+    with pytest.raises(Cancelled):
+        _run([0, 1], context=Context(token=token, on_progress=stop))
+    assert met == [0, 1, 2]
 
 
 def test_suggested_radius() -> None:

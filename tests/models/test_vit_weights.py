@@ -298,16 +298,28 @@ def test_published_transformers_are_known_with_hash_and_licence() -> None:
 def test_rows_are_those_of_torchvision() -> None:
     from torchvision import models
 
-    for card in _published():
-        if card.architecture != "vit" or card.name.startswith("deit"):
-            continue
+    cards = [card for card in Catalogue().packaged() if "imagenet" in card.name.split("-")]
+    theirs = [card for card in cards if not card.name.startswith("deit")]
+    assert len(theirs) == 12
+    for card in theirs:
         kind = "IMAGENET1K_SWAG_E2E_V1" if "swag" in card.name else "IMAGENET1K_V1"
-        theirs = models.get_model_weights(card.name.split("-")[0])[kind]  # type: ignore[index]
-        seen = theirs.transforms()
-        assert card.weights.sources == (theirs.url,)
+        kind = "IMAGENET1K_V2" if card.name.endswith("-v2") else kind
+        row = models.get_model_weights(card.name.split("-")[0])[kind]  # type: ignore[index]
+        seen = row.transforms()
+        assert card.weights.sources == (row.url,)
         assert (card.input.tile, card.options["resize"]) == (seen.crop_size[0], seen.resize_size[0])
-        accuracy = theirs.meta["_metrics"]["ImageNet-1K"]["acc@1"] / 100
+        accuracy = row.meta["_metrics"]["ImageNet-1K"]["acc@1"] / 100
         assert card.metrics["published_accuracy"] == pytest.approx(accuracy)
+
+
+def test_rows_of_deit_state_their_file_and_no_figure() -> None:
+    timm = pytest.importorskip("timm", reason="the extra timm is not installed")
+    cards = [card for card in _published() if card.name.startswith("deit")]
+    assert len(cards) == 3
+    for card in cards:
+        row = timm.get_pretrained_cfg(card.name.removesuffix("-imagenet"))
+        assert card.weights.sources == (row.url,)
+        assert not card.metrics
 
 
 def test_a_licence_is_asked_for_before_swag_is_fetched() -> None:

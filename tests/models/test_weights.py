@@ -264,8 +264,10 @@ def test_import_file(tmp_path: Path) -> None:
     with pytest.raises(WeightsError, match="another name"):
         import_file(path)
     torch.save({"w": torch.zeros(1)}, path)
-    with pytest.raises(WeightsError, match="not for the QTSeg"):
+    with pytest.raises(WeightsError, match="a network that is not known by its names"):
         import_file(path, {"name": "other"})
+    with pytest.raises(WeightsError, match="not for the QTSeg"):
+        import_file(path, {"name": "other", "architecture": "qtseg"})
     full = card(content=path.read_bytes())
     assert import_file(path, full) == full and locate(full).read_bytes() == path.read_bytes()
     with pytest.raises(WeightsError, match="expected sha256"):

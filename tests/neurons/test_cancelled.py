@@ -14,6 +14,7 @@ from napari_cvsuite.jobs import Cancelled, CancelToken, Context
 from napari_cvsuite.models.store import default_store
 from napari_cvsuite.models.subject import Subject
 from napari_cvsuite.neurons import (
+    class_map,
     copies,
     dissecting,
     dream,
@@ -24,6 +25,7 @@ from napari_cvsuite.neurons import (
     silence,
     simplicity,
 )
+from napari_cvsuite.neurons.class_map_options import ClassMapOptions
 from napari_cvsuite.neurons.copy_options import CopyOptions
 
 PIXELS = np.random.default_rng(0).integers(0, 255, (3, 48, 64), np.uint8)
@@ -52,6 +54,7 @@ JOBS: dict[str, Job] = {
     "simplicity": lambda i, m, c: simplicity.run(i, options.SmoothnessOptions(model=m), c),
     "maximise": lambda i, m, c: dream.run(options.MaximiseOptions(model=m), c),
     "dissect": _dissect,
+    "classes": lambda i, m, c: class_map.run(i, ClassMapOptions(model=m), c),
     "copies": lambda i, m, c: copies.run(i, CopyOptions(model=m), c),
 }
 

@@ -34,7 +34,6 @@ from napari_cvsuite.neurons import (
     simplicity,
 )
 from napari_cvsuite.neurons.subject import target_of
-from napari_cvsuite.training.labelled import Labelled
 
 
 @pytest.fixture(scope="module")
@@ -322,34 +321,6 @@ def test_shape_or_texture_of_own_classes(
     assert "not comparable" in found.in_words()
     with pytest.raises(ValueError, match="SHAPE1-TEXTURE1"):
         bias.find_stimuli(tmp_path / "none")
-
-
-def test_controls_are_measured_on_what_all_get_right(
-    tiny_classifier: str, other_classifier: str
-) -> None:
-    rng = np.random.default_rng(0)
-    images = rng.integers(0, 255, (24, 32, 32, 3), np.uint8)
-    classes = ("cat", "dog", "bird")
-    x = torch.from_numpy(images.astype(np.float32) / 255).permute(0, 3, 1, 2)
-    guesses = [
-        _plain(name)(x).argmax(dim=1).numpy() for name in (tiny_classifier, other_classifier)
-    ]
-    labels = guesses[0].copy()
-    both = int((guesses[1] == labels).sum())
-    data = Labelled(images, labels, classes, tuple(map(str, range(24))))
-    models, chosen = (tiny_classifier, other_classifier), options.BiasOptions()
-    if both == 0:
-        with pytest.raises(ValueError, match="no image is named rightly"):
-            bias.controls(data, models, chosen, Context())
-        return
-    rows = bias.controls(data, models, chosen, Context())
-    assert rows[0].control == "none" and rows[0].rates[0].value == 1.0
-    assert rows[0].rates[1].value == pytest.approx(both / 24)
-    assert {row.control for row in rows[1:]} >= {"scrambled", "noise", "blur", "grey", bias.ATTACK}
-    assert all(rate.n == both for row in rows[1:] for rate in row.rates)
-    other = Labelled(images[:, :16], labels, classes, data.names)
-    with pytest.raises(ImageError, match="compare models that take the same"):
-        bias.controls(other, models, chosen, Context())
 
 
 def test_every_job_is_found_by_its_name_and_keeps_its_form() -> None:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from napari_cvsuite.models.swin_classifier import SwinConfig, SwinTransformer
 from napari_cvsuite.models.vit import VisionTransformer, build
+from napari_cvsuite.models.weights import import_file
 
 SMALL = {
     "image_size": 16,
@@ -72,3 +75,14 @@ def each_kind(request: pytest.FixtureRequest) -> VisionTransformer:
 def x() -> Tensor:
     """Two normalised images."""
     return torch.randn(2, 3, 16, 16, generator=torch.Generator().manual_seed(1))
+
+
+@pytest.fixture
+def tiny_swin(home: Path, tmp_path: Path) -> str:
+    """Install a Swin of two stages that sees 16 x 16 pixels, and return its name."""
+    torch.manual_seed(0)
+    made = SwinTransformer(SwinConfig(1, 2, 8, (1, 1), (2, 2), 4, 16, 3))
+    for parameter in made.parameters():
+        nn.init.normal_(parameter, std=0.3)
+    torch.save(made.state_dict(), tmp_path / "tiny-swin.pth")
+    return import_file(tmp_path / "tiny-swin.pth", {"classes": ["cat", "dog", "bird"]}).name

@@ -9,7 +9,6 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-import torch
 
 from napari_cvsuite.images import Image
 from napari_cvsuite.jobs import Context
@@ -136,13 +135,11 @@ def test_images_of_odd_sizes_are_resized(tiny_transformer: str) -> None:
         assert found.pixels.shape == (32, 32, 3) and found.residual <= 5e-6
 
 
-def test_a_swin_is_a_sum_too(tiny_transformer: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    from torchvision.models.swin_transformer import SwinTransformer
-
-    torch.manual_seed(0)
-    swin = SwinTransformer([2, 2], 8, [1, 1], [2, 2], [4, 4], num_classes=3).eval()
-    monkeypatch.setattr("napari_cvsuite.paths.contributions.inner", lambda subject: swin)
-    found = run(stack(), ContributionOptions(model=tiny_transformer), Context())
+def test_a_swin_is_a_sum_too(tiny_swin: str) -> None:
+    found = run(stack(), ContributionOptions(model=tiny_swin), Context())
+    network = network_of(tiny_swin)
+    logits = network(seen_tensor(found.pixels))[0].detach().numpy()
+    assert found.logits == pytest.approx(logits, abs=5e-6)
     assert found.names == ("embed", "msa_0", "ffn_0", "merge_0", "msa_1", "ffn_1")
     assert found.shares.sum(axis=0) == pytest.approx(found.logits, abs=5e-6)
     assert found.heads.shape == (0, 0, 3) and np.isnan(found.norms).all()

@@ -18,6 +18,7 @@ from napari_cvsuite.paths.options import (
     MapOptions,
     WhatIfOptions,
     path_list,
+    weight_list,
 )
 from napari_cvsuite.paths.variants import TOTALS
 
@@ -48,6 +49,29 @@ def test_paths_and_interventions_are_lists() -> None:
     for text in ("msa", "msa_x", "head_1", "embed_0", "MSA_0", "msa_0;ffn_0"):
         with pytest.raises(OptionError, match="paths are embed, msa_0"):
             path_list(text)
+
+
+def test_weights_are_paths_with_numbers() -> None:
+    assert weight_list("") == {} and weight_list("ffn_1=0.5, embed = 2") == {
+        "ffn_1": 0.5,
+        "embed": 2.0,
+    }
+    for text in ("msa_0", "msa_0=", "msa_0=x", "msa_0=-0.1", "msa_0=2.1", "msa_0=nan", "=1"):
+        with pytest.raises(OptionError, match="weights are paths with a number from 0 to 2"):
+            weight_list(text)
+    with pytest.raises(OptionError, match="paths are embed, msa_0"):
+        weight_list("head_0=1")
+    with pytest.raises(OptionError, match="msa_0 has two weights"):
+        weight_list("msa_0=1,msa_0=0.5")
+
+
+def test_paths_are_off_or_weighed() -> None:
+    options = WhatIfOptions(off="ffn_0", weights="msa_1=0.5")
+    assert options.changes == {"ffn_0": 0.0, "msa_1": 0.5}
+    with pytest.raises(OptionError, match="msa_1 is switched off and weighed"):
+        WhatIfOptions(off="msa_1", weights="msa_1=0.5")
+    with pytest.raises(OptionError, match="total_edge goes through all parts in turn"):
+        WhatIfOptions(weights="msa_1=0.5", intervention="total_edge")
 
 
 @pytest.mark.parametrize(

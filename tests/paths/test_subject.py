@@ -14,9 +14,11 @@ from napari_cvsuite.jobs.options import OptionError
 from napari_cvsuite.models.catalog import CardError, UnknownModelError
 from napari_cvsuite.models.subject import opened
 from napari_cvsuite.paths.labelled_options import DepthOptions, LengthOptions
-from napari_cvsuite.paths.options import PathOptions
+from napari_cvsuite.paths.options import JOBS, PathOptions
+from napari_cvsuite.paths.report import ReportInputs
 from napari_cvsuite.paths.subject import (
     LabelledInputs,
+    OnlySharesError,
     Target,
     batches,
     labelled_images,
@@ -37,6 +39,37 @@ def test_a_cnn_is_refused_and_transformers_are_named(
         opened(PathOptions(model=tiny_classifier), Context()) as subject,
     ):
         transformer(subject)
+
+
+def test_of_a_swin_only_shares_are_known(
+    tiny_swin: str, tiny_transformer: str, animals: Path, tmp_path: Path
+) -> None:
+    labelled, image = LabelledInputs(animals), stack()
+    inputs = {
+        "whatif": image,
+        "stack": image,
+        "map": image,
+        "depth": image,
+        "depth_accuracy": labelled,
+        "influence": labelled,
+        "prune": labelled,
+        "scale": labelled,
+        "fold": tmp_path / "folded",
+        "frequency": [image],
+        "lengths": None,
+        "report": ReportInputs(animals),
+    }
+    # A study trains networks of its own.
+    assert set(JOBS) == {*inputs, "contributions", "study"}
+    for name, given in inputs.items():
+        spec = JOBS[name]
+        changes = {"off": "msa_0"} if name == "stack" else {}
+        options = spec.load_options()(model=tiny_swin, **changes)
+        arguments = [] if given is None else [given]
+        words = f"{tiny_swin} is a Swin.*paths contributions gives.*choose.*{tiny_transformer}"
+        with pytest.raises(OnlySharesError, match=words):
+            spec.load_run()(*arguments, options, Context())
+    assert not (tmp_path / "folded").exists()
 
 
 def test_models_that_are_not_there(tiny_transformer: str) -> None:

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from napari_cvsuite.jobs.context import Cancelled, CancelToken, Context
+from napari_cvsuite.models.swin_weights import build_swin
 from napari_cvsuite.paths.decompose import NotDecomposableError
 from napari_cvsuite.paths.swin import swin_direct
 
@@ -47,6 +48,15 @@ def test_shares_sum_to_the_logits(version: int, x: Tensor) -> None:
     torch.testing.assert_close(found.values.sum(dim=0), logits, rtol=0, atol=1e-10)
     assert found.residual < 1e-10
     torch.testing.assert_close(found.maps.sum(dim=(2, 3)), found.values[:-1], rtol=0, atol=1e-10)
+
+
+def test_the_package_s_own_network_has_the_same_shares(x: Tensor) -> None:
+    for version in (1, 2):
+        theirs = network(version)
+        own = build_swin(theirs.state_dict(), {}).model
+        found, expected = swin_direct(own, x), swin_direct(theirs, x)
+        assert found.names == expected.names
+        torch.testing.assert_close(found.values, expected.values, rtol=1e-4, atol=1e-4)
 
 
 def test_single_precision_keeps_the_sum(x: Tensor) -> None:

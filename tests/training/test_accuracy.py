@@ -49,3 +49,15 @@ def test_numbers_of_a_classifier_by_brightness() -> None:
     attacked = measure(_Brightness().eval(), data, far, Context()).attacked
     # 60 becomes 136 and 200 becomes 124; 10 and 250 stay on their side.
     assert attacked is not None and attacked.value == pytest.approx(2 / 6)
+
+
+def test_every_step_of_an_attack_is_told() -> None:
+    images = np.zeros((6, 4, 4, 3), np.uint8)
+    data = Labelled(images, np.array([0, 0, 0, 1, 1, 1]), ("dark", "bright"), ("",) * 6)
+    told: list[float] = []
+    options = AccuracyOptions(attack="linf", eps=0.1, steps=3, batch=4)
+    context = Context(on_progress=lambda one: told.append(one.done / one.total))
+    measure(_Brightness().eval(), data, options, context)
+    # Two batches, each told of by itself and at the four iterates of its attack.
+    each = [0, *(step / 4 for step in range(4))]
+    assert told == pytest.approx([(batch + done) / 2 for batch in (0, 1) for done in each])

@@ -161,3 +161,18 @@ def test_opening_a_dock_loads_no_torch() -> None:
         "sys.exit('torch' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere the import loads them")
+def test_libraries_are_loaded_ahead_of_torch() -> None:
+    code = (
+        "import sys, pathlib\n"
+        "from napari_cvsuite.widgets.bridge import _load_libraries\n"
+        "_load_libraries()\n"
+        "assert 'libtorch_cpu.so' in pathlib.Path('/proc/self/maps').read_text()\n"
+        "assert 'torch' not in sys.modules\n"
+        "import torch\n"
+        "assert float(torch.ones(3).sum()) == 3\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr

@@ -16,6 +16,7 @@ import napari_cvsuite
 from napari_cvsuite.images import Image as Array
 from napari_cvsuite.jobs import Context
 from napari_cvsuite.neurons import bias, browse, favourites
+from napari_cvsuite.neurons.control_accuracy import control_rows, controls_of_folder
 from napari_cvsuite.neurons.options import (
     ActivationOptions,
     BiasOptions,
@@ -263,6 +264,32 @@ def test_shape_bias_and_distorted_copies_of_folders(
     rows = _run(dock, wait_for, CONTROLS)
     assert rows[0]["control"] == "none" and rows[0]["n"] == 9
     assert {"level", "tag", tiny_classifier} <= set(rows[0]) and not viewer.layers
+    assert not any(name.endswith("CE") for name in rows[0])
+
+
+def test_corruption_errors_of_two_networks_are_those_of_python(
+    dock: NeuronsDock,
+    viewer: Any,
+    wait_for: Wait,
+    animals: Path,
+    tiny_classifier: str,
+    other_classifier: str,
+) -> None:
+    dock.inputs.other.refresh()
+    dock.inputs.other.choose(other_classifier)
+    dock.inputs.choice.set_action(CONTROLS)
+    dock.inputs.choice.set_folder(animals)
+    rows = _run(dock, wait_for, CONTROLS)
+    models = (tiny_classifier, other_classifier)
+    found = controls_of_folder(animals, models, BiasOptions(model=models[0]), Context())
+    assert rows == control_rows(found, models)
+    assert rows[-1]["control"] == "mean corruption error" and f"{models[1]} CE" in rows[-1]
+    panel = dock.shower.panels[CONTROLS]
+    assert "in the place of AlexNet" in panel.words.text()
+    # What a row does not have stays empty.
+    columns = panel.table.model.columns
+    cell = panel.table.model.index(len(rows) - 1, columns.index(models[0]))
+    assert panel.table.model.data(cell) == ""
 
 
 def test_simplicity_says_where_measures_come_from(

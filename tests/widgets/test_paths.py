@@ -165,6 +165,38 @@ def test_switches_change_the_prediction_live(
     assert len(dock.prediction.glances) == 1 and not dock.pages.picture.off
 
 
+def test_a_slider_weighs_the_picked_path(
+    dock: PathsDock, viewer: Any, wait_for: Wait, tiny_transformer: str
+) -> None:
+    layer = viewer.add_image(COLOUR)
+    _look(dock, wait_for)
+    page = dock.pages.picture_page
+    assert not page.weight.isVisibleTo(page)
+    page.picture.boxes[3].picked.emit()
+    wait_for(lambda: dock.idle)
+    assert page.weight.isVisibleTo(page) and page.weight.value() == 1
+    assert "msa_1" in page._weight_of.text()
+    for intervention in ("removed_final", "total_module"):
+        dock.effect.choose_off(intervention)
+        page.weight.setValue(0.5)
+        page.picture.boxes[2].click()
+        wait_for(lambda: dock.idle)
+        given = {"intervention": intervention, "off": "ffn_0", "weights": "msa_1=0.5"}
+        found = _effects(layer, tiny_transformer, **given, estimate=False)
+        assert dock.prediction.glances[1].likely == found.after != found.before
+        assert dock.prediction.glances[1].model == "2 paths changed"
+        options = dock.request.options
+        assert (options.off, options.weights) == ("ffn_0", "msa_1=0.5")
+        page.all_button.click()
+        assert page.weight.value() == 1 and len(dock.prediction.glances) == 1
+    # Nothing is left of it at 0, and the switch and the slider say the same.
+    page.weight.setValue(0.0)
+    assert page.picture.off == {3} and dock.pages.changes() == ("msa_1", "")
+    page.picture.boxes[3].click()
+    assert page.weight.value() == 1 and not page.picture.weights
+    wait_for(lambda: dock.idle)
+
+
 def test_only_the_newest_of_rapid_switches_counts(
     dock: PathsDock, viewer: Any, wait_for: Wait, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -173,7 +205,7 @@ def test_only_the_newest_of_rapid_switches_counts(
     release, asked, shown = threading.Event(), [], []
     from napari_cvsuite.paths.session import Session
 
-    real = Session.without
+    real = Session.weighed
 
     def slow(self: Any, off: Any, *others: Any) -> Any:
         asked.append(tuple(off))
@@ -181,8 +213,8 @@ def test_only_the_newest_of_rapid_switches_counts(
             others[-1].check()
         return real(self, off, *others)
 
-    monkeypatch.setattr(Session, "without", slow)
-    dock.live.done.connect(lambda pair: shown.append(pair[1].off))
+    monkeypatch.setattr(Session, "weighed", slow)
+    dock.live.done.connect(lambda pair: shown.append(tuple(pair[1].weights)))
     boxes = dock.pages.picture.boxes
     boxes[1].click()
     wait_for(lambda: bool(asked))

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import csv
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from matplotlib.backend_bases import MouseButton, MouseEvent
 from PIL import Image as Picture
 
 import napari_cvsuite
@@ -16,7 +18,7 @@ from napari_cvsuite.images import Image as Array
 from napari_cvsuite.jobs import Context
 from napari_cvsuite.jobs.request import Request
 from napari_cvsuite.models.weights import import_file
-from napari_cvsuite.paths import counting, depth, frequency, influence, pruning, scaling
+from napari_cvsuite.paths import counting, depth, frequency, influence, pruning, scaling, stack
 from napari_cvsuite.paths.labelled_options import (
     DepthOptions,
     InfluenceOptions,
@@ -24,7 +26,8 @@ from napari_cvsuite.paths.labelled_options import (
     PruneOptions,
     ScaleOptions,
 )
-from napari_cvsuite.paths.options import FrequencyOptions, TargetOptions
+from napari_cvsuite.paths.options import FrequencyOptions, TargetOptions, WhatIfOptions
+from napari_cvsuite.paths.session import Session
 from napari_cvsuite.paths.subject import LabelledInputs, Target
 from napari_cvsuite.widgets.paths import PathsDock
 from napari_cvsuite.widgets.paths_curves import DEPTH, FREQUENCY, LENGTHS
@@ -148,6 +151,91 @@ def test_lengths_need_no_image(dock: PathsDock, wait_for: Wait, tiny_transformer
     assert [row["routes"] for row in rows] == [1, 4, 6, 4, 1] and _same(rows, found.rows())
     words = dock.pages.curves.words.text()
     assert "3 paths by layer, 5 by module, 9 by head" in words and "16 in all" in words
+
+
+def test_every_slice_of_a_stack(
+    dock: PathsDock, viewer: Any, wait_for: Wait, tiny_transformer: str, tmp_path: Path
+) -> None:
+    pixels = RNG.integers(0, 255, (2, 3, 48, 64), "u1")
+    layer = viewer.add_image(pixels, scale=(2, 3, 1, 1), name="movie")
+    page = dock.pages.picture_page
+    dock.measures.apply_to_stack()
+    assert "switch a path off or weigh one" in dock.run_bar.message.text()
+    dock.pages.choose(PICTURE)
+    viewer.dims.set_current_step((0, 1), (0, 1))
+    dock.run()
+    wait_for(lambda: dock.idle)
+    page.set_weights({1: 0.0, 4: 0.5})
+    page.stack_button.click()
+    assert _said(dock, wait_for).startswith("Done"), dock.run_bar.message.text()
+    assert dock.pages.name == CURVES
+    options = WhatIfOptions(
+        model=tiny_transformer,
+        plane=1,
+        off="msa_0",
+        weights="ffn_1=0.5",
+        intervention="removed_final",
+        estimate=False,
+    )
+    found = stack.run(Array.from_layer(layer), options, CPU)
+    curves = dock.pages.curves
+    assert _same(curves.table.model.rows, found.rows())
+    assert dock.request.job == "paths.stack" and dock.request.options == options
+    before, after, *_ = curves.plot.axes.get_lines()
+    np.testing.assert_array_equal(before.get_ydata(), found.target.of(found.before))
+    np.testing.assert_array_equal(after.get_ydata(), found.target.of(found.after))
+    assert f"changes in {found.changed.sum()} of 6 slices" in curves.words.text()
+    # A click on the plot, and one on a row, lead to the slice; the mark follows.
+    assert curves.plot.mark.get_xdata()[0] == 1
+    _click(curves.plot, 4.2)
+    assert viewer.dims.current_step[:2] == (1, 1) and curves.plot.mark.get_xdata()[0] == 4
+    curves.table.row_chosen.emit(curves.table.model.rows[2])
+    assert viewer.dims.current_step[:2] == (0, 2)
+    _click(curves.plot, 5.2)
+    assert viewer.dims.current_step[:2] == (1, 2)
+    curves.table.save(tmp_path / "slices.csv")
+    wait_for((tmp_path / "slices.csv").exists)
+    assert "msa_0+ffn_1*0.5" in (tmp_path / "slices.csv").read_text()
+    viewer.layers.remove(layer)
+    _click(curves.plot, 0.0)
+    assert "The stack is gone" in dock.run_bar.message.text()
+    # Other curves are clicked for nothing.
+    _draw(dock, wait_for, LENGTHS)
+    _click(curves.plot, 1.0)
+    assert dock.run_bar.message.text().startswith("Done")
+
+
+def _click(plot: PathPlot, x: float) -> None:
+    """Press the left button of the mouse over a plot, in the middle of its height."""
+    axes = plot.axes
+    plot.canvas.draw()
+    place = axes.transData.transform((x, sum(axes.get_ylim()) / 2))
+    event = MouseEvent("button_press_event", plot.canvas, *place, MouseButton.LEFT)
+    plot.canvas.callbacks.process(event.name, event)
+
+
+def test_a_stack_can_be_cancelled(
+    dock: PathsDock, viewer: Any, wait_for: Wait, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    viewer.add_image(STACK)
+    dock.run()
+    wait_for(lambda: dock.idle)
+    dock.pages.picture_page.set_weights({1: 0.0})
+    real, entered, release = Session.on, threading.Event(), threading.Event()
+
+    def slow(self: Session, planes: Any, plane: int, context: Context) -> Session:
+        entered.set()
+        while not release.wait(0.005):
+            context.check()
+        return real(self, planes, plane, context)
+
+    monkeypatch.setattr(Session, "on", slow)
+    dock.pages.picture_page.stack_button.click()
+    wait_for(entered.is_set)
+    assert not dock.pages.curves.button.isEnabled()
+    dock.run_bar.button.click()
+    assert dock.idle and "Cancelled" in dock.run_bar.message.text()
+    assert not dock.pages.curves.table.model.rows
 
 
 # Labelled images -------------------------------------------------------------------------------

@@ -65,13 +65,30 @@ def test_the_switch_takes_a_path_out_and_the_number_picks_it(
 
 def test_what_a_program_switches_is_no_signal(picture: PathPicture) -> None:
     toggled, picked = _heard(picture)
-    picture.set_off({0, 4})
+    picture.set_weights({0: 0.0, 4: 0.0})
     picture.set_picked(2)
     assert picture.off == {0, 4} and picture.boxes[2].marked
-    picture.set_off(())
+    picture.set_weights({})
     picture.set_picked(None)
     assert not picture.off and not any(box.marked for box in picture.boxes)
     assert toggled == [] and picked == []
+
+
+def test_a_weight_is_kept_while_its_path_is_out(picture: PathPicture, qtbot: Any) -> None:
+    toggled, _ = _heard(picture)
+    picture.set_weights({1: 0.5, 2: 0.0, 3: 1.0})
+    assert picture.weights == {1: 0.5, 2: 0.0} and picture.off == {2} and toggled == []
+    box = picture.boxes[1]
+    assert box.accessibleName().endswith("weighed by 0.5")
+    plain = box.grab().toImage()
+    for state in ({1: 0.0, 2: 0.0}, {1: 0.5, 2: 0.0}):
+        qtbot.mouseClick(box, LEFT, pos=_switch(box))
+        assert picture.weights == state
+    picture.set_weights({1: 2.0})
+    # The weight is written in the box.
+    assert box.grab().toImage() != plain
+    picture.set_paths(path_names(2))
+    assert picture.weights == {}
 
 
 def test_keys_move_toggle_and_pick(picture: PathPicture, qtbot: Any) -> None:
@@ -103,7 +120,7 @@ def test_names_and_states_are_told_to_readers_of_screens(picture: PathPicture) -
     box = picture.boxes[2]
     assert box.accessibleName() == "ffn_0, direct share of the logit of cat +2, in the sum"
     assert "feed-forward network of layer 0" in box.toolTip() and "+2" in box.toolTip()
-    picture.set_off({2})
+    picture.set_weights({2: 0.0})
     assert box.accessibleName().endswith("taken out") and "taken out" in box.toolTip()
     picture.set_values(None)
     assert box.accessibleName() == "ffn_0, taken out"
@@ -127,7 +144,7 @@ def test_colours_limits_and_sizes_of_the_picture(picture: PathPicture) -> None:
     pixel = picture.boxes[4].grab().toImage().pixelColor(40, 4)
     # -1 of 2 is half way to blue.
     assert abs(pixel.red() - 144) <= 2 and abs(pixel.blue() - 214) <= 2
-    picture.set_off({4})
+    picture.set_weights({4: 0.0})
     grey = picture.boxes[4].grab().toImage().pixelColor(60, 3)
     assert grey.red() == grey.green() == grey.blue()
     with pytest.raises(ValueError, match="5 paths need as many numbers; got 2"):
@@ -140,7 +157,7 @@ def test_colours_limits_and_sizes_of_the_picture(picture: PathPicture) -> None:
 
 def test_other_networks_can_be_drawn(picture: PathPicture) -> None:
     picture.set_values(VALUES, "share")
-    picture.set_off({1})
+    picture.set_weights({1: 0.0})
     before, height = picture.boxes, picture.sizeHint().height()
     picture.set_paths(path_names(2))
     assert picture.boxes is before and not picture.off

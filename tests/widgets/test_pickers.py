@@ -42,6 +42,26 @@ def test_layers_follow_the_viewer() -> None:
     assert picker.count() == 2
 
 
+def test_layers_are_listened_to_while_they_are_there() -> None:
+    viewer = ViewerModel()
+    picker = LayerPicker(viewer, lambda layer: True)
+    layers = [viewer.add_image(np.zeros((4, 4))) for _ in range(3)]
+    told: list[int] = []
+    picker.changed.connect(lambda: told.append(1))
+    for number, layer in enumerate(layers):
+        layer.name = f"renamed {number}"
+        layer.metadata = {"written": True}
+    assert len(told) == 6
+    viewer.layers.remove(layers[0])
+    told.clear()
+    layers[0].name, layers[0].metadata = "gone", {}
+    assert not told and "gone" not in _names(picker)
+    layers[1].metadata = {}
+    picker.close_down()
+    layers[1].metadata = {}
+    assert len(told) == 1
+
+
 class _Many(Enum):
     ALL = "all of them"
 
@@ -92,6 +112,19 @@ def test_models_show_their_card_and_an_own_one_is_added(tmp_path: Path, wait_for
     picker.add(tmp_path / "broken.pt")
     wait_for(lambda: bool(failures))
     assert "broken.pt" in failures[0]
+    picker.close_down()
+
+
+def test_a_model_for_another_dock_is_added_and_that_is_said(
+    tmp_path: Path, wait_for: Wait, tiny_model: str
+) -> None:
+    picker, failures = ModelPicker("classification", architecture="vit"), []
+    picker.failed.connect(failures.append)
+    picker._added(tiny_model)
+    assert failures == [
+        f"{tiny_model} was added, but is not for this dock: it is a qtseg network for semantic "
+        "segmentation, and vit is wanted here."
+    ]
     picker.close_down()
 
 

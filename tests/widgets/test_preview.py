@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from napari.components import ViewerModel
+from napari.layers import Labels
 
 from napari_cvsuite.segmentation.predict import TilePreview
 from napari_cvsuite.widgets import preview
@@ -67,6 +68,19 @@ def test_a_preview_cannot_be_painted_and_can_become_the_result() -> None:
     assert turned.features.equals(plain.features)
     assert type(turned.colormap) is type(plain.colormap)
     np.testing.assert_allclose(turned.get_color(70_000), plain.get_color(70_000))
+
+
+def test_what_painting_needs_is_left_out_until_it_is_wanted() -> None:
+    viewer = ViewerModel()
+    shown = _preview(viewer)
+    shown.open()
+    usual = {name: one.visible for name, one in Labels(np.zeros((2, 2), int))._overlays.items()}
+    layer = shown.release()
+    assert layer is not None and any(usual.values())
+    assert not any(one.visible for one in layer._overlays.values())
+    for brush in shown.brushes:
+        brush()
+    assert {name: one.visible for name, one in layer._overlays.items()} == usual
 
 
 def test_a_preview_closed_by_the_user_stays_closed() -> None:

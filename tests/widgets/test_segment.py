@@ -284,6 +284,21 @@ def test_closing_the_dock_takes_the_preview_away(
     assert len(viewer.layers) == 1
 
 
+def test_closing_while_the_result_is_shown_leaves_it_whole(
+    dock: SegmentDock, viewer: Any, wait_for: Wait
+) -> None:
+    viewer.add_image(RNG.random((64, 64)))
+    dock.run()
+    shown = viewer.layers[-1]
+    wait_for(lambda: "in progress" not in shown.name)
+    assert not dock.idle
+    dock.close()
+    assert shown in viewer.layers and shown.visible and shown.editable
+    usual = {name: one.visible for name, one in Labels(np.zeros((2, 2), int))._overlays.items()}
+    assert {name: one.visible for name, one in shown._overlays.items()} == usual
+    assert viewer.window._qt_window.updatesEnabled() and dock.idle
+
+
 def test_layers_removed_meanwhile(
     dock: SegmentDock, viewer: Any, wait_for: Wait, monkeypatch: pytest.MonkeyPatch
 ) -> None:

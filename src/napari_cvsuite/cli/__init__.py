@@ -19,6 +19,8 @@ from napari_cvsuite import __version__
 from napari_cvsuite.cli import (
     classifiers,
     models,
+    neurons_labelled,
+    neurons_reports,
     paths_labelled,
     paths_reports,
     tasks,
@@ -38,6 +40,10 @@ app = typer.Typer(
 )
 tasks.train_app.command("classifier")(classifiers.train_classifier)
 tasks.evaluate_app.command("classifier")(classifiers.evaluate_classifier)
+neurons_app.command("dissect")(neurons_labelled.dissect)
+neurons_app.command("bias")(neurons_labelled.bias)
+neurons_app.command("controls")(neurons_labelled.controls)
+neurons_app.command("report")(neurons_reports.report)
 paths_app.command("depth-accuracy")(paths_labelled.depth_accuracy)
 paths_app.command("influence")(paths_labelled.influence)
 paths_app.command("prune")(paths_labelled.prune)

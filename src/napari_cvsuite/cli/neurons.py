@@ -1,41 +1,35 @@
-"""Commands that look into classifiers."""
+"""Commands that look into a classifier through one image, or many without labels."""
 
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from napari_cvsuite.cli.common import compute, likely_lines, table_column, with_options
+from napari_cvsuite.cli.common import compute, likely_lines, with_options
 from napari_cvsuite.cli.tasks import AsJson, Device, Input, Table
+from napari_cvsuite.neurons.class_map_options import ClassMapOptions
 from napari_cvsuite.neurons.copy_options import CopyOptions
 from napari_cvsuite.neurons.options import (
     AblateOptions,
     ActivationOptions,
     AttackOptions,
-    BiasOptions,
-    DissectOptions,
     MaximiseOptions,
     NeuronOptions,
     PatchOptions,
-    ReportOptions,
     SaliencyOptions,
     SmoothnessOptions,
 )
 
-__all__ = ["neurons_app"]
+__all__ = ["neurons_app", "tell"]
 
 neurons_app = typer.Typer(help="Look into a classifier: what it sees.", no_args_is_help=True)
 
 Out = Annotated[Path, typer.Option(help="Folder for the results.")]
 Mask = Annotated[
     Path | None, typer.Option(help="Label image of the size of the image, not 0 at the object.")
-]
-Second = Annotated[
-    str, typer.Option(help="A second classifier to compare with, such as the robust one of a pair.")
 ]
 
 
@@ -51,7 +45,8 @@ def _folder(out: Path) -> Path:
     return made_folder(out)
 
 
-def _tell(result: Any, as_json: bool, lines: list[str]) -> None:
+def tell(result: Any, as_json: bool, lines: list[str]) -> None:
+    """Print a result, as JSON or in lines."""
     from napari_cvsuite.jobs.plain import plain
 
     typer.echo(json.dumps(plain(result)) if as_json else "\n".join(lines))
@@ -69,7 +64,7 @@ def predict(
     found = compute(
         lambda context: predict(read(image), options, context), device, "interactive", "predict"
     )
-    _tell(found, as_json, likely_lines(found.likely))
+    tell(found, as_json, likely_lines(found.likely))
 
 
 @neurons_app.command("saliency")
@@ -105,7 +100,29 @@ def saliency(
         ]
     if found.inside is not None:
         lines.append(found.inside.in_words())
-    _tell(found, as_json, [*lines, SENTENCE, *map(str, paths)])
+    tell(found, as_json, [*lines, SENTENCE, *map(str, paths)])
+
+
+@neurons_app.command("classes")
+@with_options(ClassMapOptions)
+def classes(
+    image: Input,
+    out: Out,
+    options: ClassMapOptions,
+    device: Device = "auto",
+    as_json: AsJson = False,
+) -> None:
+    """Map which class leads at each place: STEM.classes.tif, counted from 1, and .json."""
+    from napari_cvsuite.images import read
+    from napari_cvsuite.neurons.class_map import run
+    from napari_cvsuite.neurons.files import write_classes
+
+    found = compute(
+        lambda context: run(read(image), options, context), device, name="classes", quiet=as_json
+    )
+    paths = write_classes(found, _folder(out) / image.stem)
+    lines = [f"{row['share']:7.2%}  {row['label']:>4} {row['class']}" for row in found.rows()]
+    tell(found, as_json, [*lines, found.words, *map(str, paths)])
 
 
 @neurons_app.command("channels")
@@ -127,7 +144,7 @@ def channels(
     )
     paths = write_activated(found, _folder(out) / image.stem)
     best = ", ".join(map(str, found.strongest()[:10]))
-    _tell(found, as_json, [f"{found.layer}: most active {best}", *map(str, paths)])
+    tell(found, as_json, [f"{found.layer}: most active {best}", *map(str, paths)])
 
 
 @neurons_app.command("patches")
@@ -161,7 +178,7 @@ def patches(
         for row in found.rows
         if row.rank == 1
     ]
-    _tell(found, as_json, [f"{found.layer}, {found.n} slices", *lines])
+    tell(found, as_json, [f"{found.layer}, {found.n} slices", *lines])
 
 
 @neurons_app.command("attack")
@@ -191,7 +208,7 @@ def attack(
         *likely_lines(found.likely_after),
         verdict,
     ]
-    _tell(found, as_json, [*lines, *map(str, paths)])
+    tell(found, as_json, [*lines, *map(str, paths)])
 
 
 @neurons_app.command("ablate")
@@ -219,7 +236,7 @@ def ablate(
         f"{', prediction changed' if row['changed'] else ''}"
         for row in rows
     ]
-    _tell(found, as_json, [f"{found.layer}, {found.mode}", *lines, *likely_lines(found.after)])
+    tell(found, as_json, [f"{found.layer}, {found.mode}", *lines, *likely_lines(found.after)])
 
 
 @neurons_app.command("simplicity")
@@ -242,7 +259,7 @@ def simplicity(
             for row in found.layers
         ),
     ]
-    _tell(found, as_json, lines)
+    tell(found, as_json, lines)
 
 
 @neurons_app.command("maximise")
@@ -260,108 +277,7 @@ def maximise(
     found = compute(lambda context: run(options, context), device, name="maximise", quiet=as_json)
     write_picture(out, found.image)
     gained = f"{found.scores[0]:.3g} to {found.scores[-1]:.3g}"
-    _tell(found, as_json, [f"{found.layer} channel {found.channel}: {gained}", str(out)])
-
-
-@neurons_app.command("dissect")
-@with_options(DissectOptions)
-def dissect(
-    images: Annotated[Path, typer.Option(help="Folder of images.")],
-    masks: Annotated[Path, typer.Option(help="Folder of label images with the same names.")],
-    options: DissectOptions,
-    names: Annotated[
-        Path | None, typer.Option(help='JSON file of label names, such as {"1": "nucleus"}.')
-    ] = None,
-    other: Second = "",
-    csv_file: Table = None,
-    device: Device = "auto",
-    as_json: AsJson = False,
-) -> None:
-    """Find which channels of a layer detect your labels, and compare two networks."""
-    from napari_cvsuite.neurons.dissecting import label_names, pairs_of_folders, run
-    from napari_cvsuite.neurons.units import compare
-    from napari_cvsuite.reports.files import write_rows
-
-    pairs, known = pairs_of_folders(images, masks), label_names(names)
-    found = []
-    for model in filter(None, (options.model, other)):
-        chosen = replace(options, model=model)
-
-        def job(context: Any, chosen: DissectOptions = chosen) -> Any:
-            return run(pairs, chosen, context, known)
-
-        found.append(compute(job, device, name="dissect", quiet=as_json))
-    rows = [{"model": one.provenance["model"], **row} for one in found for row in one.units.rows()]
-    if csv_file is not None:
-        write_rows(csv_file, rows)
-    lines = [line for one in found for line in one.in_words()]
-    change = compare(found[0].units, found[1].units) if len(found) == 2 else None
-    if change is not None:
-        for kind in ("gained", "lost", "kept"):
-            lines.append(f"{kind}: {', '.join(getattr(change, kind)) or 'none'}")
-    _tell({"rows": rows, "comparison": change}, as_json, lines)
-
-
-@neurons_app.command("bias")
-@with_options(BiasOptions)
-def bias(
-    folder: Annotated[Path, typer.Argument(help="Folder of images named SHAPE1-TEXTURE1.png.")],
-    options: BiasOptions,
-    other: Second = "",
-    device: Device = "auto",
-    as_json: AsJson = False,
-) -> None:
-    """Does shape or texture decide? Cue-conflict images, with 95 % intervals."""
-    from napari_cvsuite.neurons.bias import conflict
-
-    found = {}
-    for model in filter(None, (options.model, other)):
-        chosen = replace(options, model=model)
-
-        def job(context: Any, chosen: BiasOptions = chosen) -> Any:
-            return conflict(folder, chosen, context)
-
-        found[model] = compute(job, device, name="bias", quiet=as_json)
-    lines = [f"{name}: {one.in_words()}" for name, one in found.items()]
-    _tell(found, as_json, lines)
-
-
-@neurons_app.command("controls")
-@with_options(BiasOptions)
-def controls(
-    images: Annotated[
-        Path, typer.Option(help="Folder with a folder of images for each class; or of images.")
-    ],
-    options: BiasOptions,
-    labels: Annotated[
-        str, typer.Option(help="FILE.csv:column of the labels, for a folder without classes.")
-    ] = "",
-    other: Second = "",
-    csv_file: Table = None,
-    device: Device = "auto",
-    as_json: AsJson = False,
-) -> None:
-    """Measure accuracy on scrambled, blurred, noisy, gray and attacked copies."""
-    from napari_cvsuite.neurons.bias import control_rows, controls_of_folder
-    from napari_cvsuite.reports.files import write_rows
-
-    table, column = table_column(labels)
-    models = [name for name in (options.model, other) if name]
-    found = compute(
-        lambda context: controls_of_folder(images, models, options, context, table, column),
-        device,
-        name="controls",
-        quiet=as_json,
-    )
-    rows = control_rows(found, models)
-    if csv_file is not None:
-        write_rows(csv_file, rows)
-    lines = [
-        f"{row['control']:16} {row['level'] or '':>5} {row['tag']:10} "
-        + "  ".join(f"{name} {row[name]:.3f}" for name in models)
-        for row in rows
-    ]
-    _tell(rows, as_json, lines)
+    tell(found, as_json, [f"{found.layer} channel {found.channel}: {gained}", str(out)])
 
 
 @neurons_app.command("copies")
@@ -387,47 +303,4 @@ def copies(
     paths = write_copies(found, _folder(out) / image.stem)
     named = [("as it is", found.likely), *((one.title, one.likely) for one in found.copies)]
     lines = [f"{title:16} {likely_lines(likely)[0]}" for title, likely in named]
-    _tell(found, as_json, [*lines, *map(str, paths)])
-
-
-@neurons_app.command("report")
-@with_options(ReportOptions)
-def report(
-    options: ReportOptions,
-    images: Annotated[
-        Path | None,
-        typer.Option(help="Folder with a folder of images for each class; or of images."),
-    ] = None,
-    labels: Annotated[
-        str, typer.Option(help="FILE.csv:column of the labels, for a folder without classes.")
-    ] = "",
-    stimuli: Annotated[
-        Path | None, typer.Option(help="Folder of cue-conflict images named SHAPE1-TEXTURE1.png.")
-    ] = None,
-    masks: Annotated[
-        Path | None,
-        typer.Option(
-            help="Folder of label images in the folders and with the names of their images; or of "
-            "such folders, one a group such as colour, texture or object."
-        ),
-    ] = None,
-    names: Annotated[
-        Path | None, typer.Option(help='JSON file of label names, such as {"1": "nucleus"}.')
-    ] = None,
-    out: Annotated[Path, typer.Option(help="Folder for the results.")] = Path(),
-    device: Device = "auto",
-    as_json: AsJson = False,
-) -> None:
-    """Report what adversarial training changed in a pair: report.html and report.json."""
-    from napari_cvsuite.neurons.report import ReportInputs
-    from napari_cvsuite.neurons.report_run import report_into
-
-    inputs = ReportInputs(images, *table_column(labels), stimuli, masks, names)
-    found, paths = compute(
-        lambda context: report_into(out, inputs, options, context),
-        device,
-        name="report",
-        quiet=as_json,
-    )
-    lines = [f"{one.verdict}: {one.text} {one.because}" for one in found.claims]
-    _tell(found, as_json, [*lines, *map(str, paths)])
+    tell(found, as_json, [*lines, *map(str, paths)])

@@ -28,6 +28,10 @@ paths_app = typer.Typer(
 Out = Annotated[
     Path | None, typer.Option(help="Folder for a table, facts as JSON, and figures as PNG.")
 ]
+Reference = Annotated[
+    list[Path] | None,
+    typer.Option(help="Other images, or folders of images, that the replacement is made from."),
+]
 
 
 def finish(
@@ -96,10 +100,7 @@ def contributions(
 def whatif(
     image: Input,
     options: WhatIfOptions,
-    reference: Annotated[
-        list[Path] | None,
-        typer.Option(help="Other images, or folders of images, that the replacement is made from."),
-    ] = None,
+    reference: Reference = None,
     csv_file: Table = None,
     out: Out = None,
     device: Device = "auto",
@@ -125,6 +126,43 @@ def whatif(
     title = f"{found.intervention}, {found.replacement}: logit of {found.target.name} that is lost"
     stem = None if out is None else out / image.stem
     finish(found, as_json, [title, *lines, *likely_lines(found.after)], csv_file, stem, "whatif")
+
+
+@paths_app.command("stack")
+@with_options(WhatIfOptions)
+def stack(
+    image: Input,
+    options: WhatIfOptions,
+    reference: Reference = None,
+    csv_file: Table = None,
+    out: Out = None,
+    device: Device = "auto",
+    as_json: AsJson = False,
+) -> None:
+    """Take paths away together, or weigh them, in every slice of a stack."""
+    from napari_cvsuite.images import expand, read
+    from napari_cvsuite.paths.stack import run
+
+    others = expand(reference) if reference else []
+    found = compute(
+        lambda context: run(read(image), options, context, others),
+        device,
+        name="stack",
+        quiet=as_json,
+    )
+    lines = [
+        f"{row['slice']:>6}  {row['before']} {row['probability_before']:.1%} becomes "
+        f"{row['after']} {row['probability_after']:.1%}, effect {row['effect']:+.3f}"
+        if row["before"]
+        else f"{row['slice']:>6}  no finite pixel"
+        for row in found.rows()
+    ]
+    title = (
+        f"{found.name}, {found.intervention}, {found.replacement}: prediction of every slice, and "
+        f"logit of {found.target.name} that is lost"
+    )
+    stem = None if out is None else out / image.stem
+    finish(found, as_json, [title, *lines], csv_file, stem, "stack")
 
 
 @paths_app.command("map")

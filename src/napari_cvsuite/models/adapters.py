@@ -45,9 +45,10 @@ _NESTS = (
     "best",
     "ema",
 )
-SCALINGS = {"qtseg": "minmax", "topiq": "unit", "cnn": "unit", "vit": "unit"}
+SCALINGS = {"qtseg": "minmax", "topiq": "unit", "cnn": "unit", "vit": "unit", "swin": "unit"}
 """How the networks of each architecture want their input scaled."""
 _TOPIQ = ("semantic_model.", "weight_pool.", "dim_reduce.", "attn_blks.", "score_linear.")
+_QTSEG = ("image_encoder.", "mask_decoder.", "conv_0.", "c2f_")
 USE = "Use a QTSeg checkpoint of the whole network, as training writes."
 AGAIN = "Copy or download it again."
 _SCALAR = np.float64(0).__reduce__()[0]
@@ -276,7 +277,7 @@ def describe(
     )
     fields: dict[str, Any] = {
         "name": name,
-        "architecture": _architecture(state),
+        "architecture": given.get("architecture") or _architecture(state),
         "license": "unknown",
         "description": f"Imported from {stem}.",
     }
@@ -296,6 +297,10 @@ def describe(
         from napari_cvsuite.models.vit_weights import vit_fields
 
         inferred = vit_fields(state, fields.get("options", {}))
+    elif fields["architecture"] == "swin":
+        from napari_cvsuite.models.swin_weights import swin_fields
+
+        inferred = swin_fields(state, fields.get("options", {}))
     else:
         inferred = {}
     options = {**inferred.get("options", {}), **fields.get("options", {})}
@@ -310,14 +315,25 @@ def describe(
 
 
 def _architecture(state: Mapping[str, Tensor]) -> str:
-    from napari_cvsuite.models.cnn_weights import looks_like_cnn
+    """Return of which network a state dict is; raises WeightsError if it is of none."""
+    from napari_cvsuite.models.cnn_weights import looks_like_cnn, split_normaliser
+    from napari_cvsuite.models.foreign import family, refuse
+    from napari_cvsuite.models.swin_weights import looks_like_swin
     from napari_cvsuite.models.vit_weights import looks_like_vit
 
     if any(key.startswith(_TOPIQ) for key in state):
         return "topiq"
     if looks_like_vit(state):
         return "vit"
-    return "cnn" if looks_like_cnn(state) else "qtseg"
+    if looks_like_swin(state):
+        return "swin"
+    found, _ = split_normaliser(state)
+    if not family(found):
+        if looks_like_cnn(state):
+            return "cnn"
+        if any(key.startswith(_QTSEG) for key in found):
+            return "qtseg"
+    raise refuse(found)
 
 
 def require_scaling(card: ModelCard) -> None:

@@ -98,12 +98,14 @@ def pgd(
         See :func:`pgd_step`.
     steps : int
     context : Context
-        Asked before every step.
+        Told before every step, and asked whether to go on.
 
     Raises
     ------
     ValueError
         The norm is unknown, or a radius, a step or their number is negative or no number.
+    Cancelled
+        The context says so.
     """
     if norm not in NORMS:
         raise ValueError(f"the norm of an attack is one of {', '.join(NORMS)}; got {norm!r}")
@@ -118,7 +120,7 @@ def pgd(
     largest = torch.full((len(x),), -math.inf, dtype=x.dtype, device=x.device)
     which = torch.zeros(len(x), dtype=torch.int64, device=x.device)
     for number in range(steps + 1):
-        context.check()
+        context.progress(number, steps + 1, "attack")
         x = x.detach().requires_grad_(True)
         with torch.enable_grad():
             logits = network(x)

@@ -171,6 +171,16 @@ class MLFD(nn.Module):
         )
 
 
+def _normal(*shape: int) -> Tensor:
+    """Return normal numbers, but any on the meta device.
+
+    There, drawing them imports sympy and torch's compiler: seconds lost, and a crash beside Mesa,
+    whose LLVM cannot share its process.
+    """
+    numbers = torch.empty(shape)
+    return numbers if numbers.is_meta else numbers.normal_()
+
+
 class PositionEncoding(nn.Module):
     """Random Fourier features of the pixel position; the random matrix is part of the weights."""
 
@@ -178,7 +188,7 @@ class PositionEncoding(nn.Module):
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        self.register_buffer("positional_encoding_gaussian_matrix", torch.randn(2, channels // 2))
+        self.register_buffer("positional_encoding_gaussian_matrix", _normal(2, channels // 2))
 
     def forward(self, height: int, width: int) -> Tensor:
         """Return the ``1 x C x height x width`` encoding of a grid spanning [-1, 1]."""
@@ -216,9 +226,8 @@ class MaskDecoder(nn.Module):
         super().__init__()
         channels, n = config.stage_channels, config.n_channel
         self.num_classes = config.num_classes
-        # The same numbers as Embedding's own start, which on the meta device imports torch's
-        # compiler: seconds lost, and a crash beside Mesa, whose LLVM cannot share its process.
-        start = torch.randn(config.num_classes, channels[2])
+        # The same numbers as Embedding's own start.
+        start = _normal(config.num_classes, channels[2])
         self.mask_tokens = nn.Embedding(config.num_classes, channels[2], _weight=start)
         for s in STAGES:
             c, c_next = channels[s], channels[max(s - 1, 0)]

@@ -246,6 +246,16 @@ def _build_vit(card: ModelCard, state: Mapping[str, Tensor], form: str) -> nn.Mo
     return made
 
 
+def _build_swin(card: ModelCard, state: Mapping[str, Tensor], form: str) -> nn.Module:
+    from napari_cvsuite.models.swin_classifier import SwinTransformer
+    from napari_cvsuite.models.swin_weights import build_swin
+
+    made = build_swin(state, card.options)
+    assert isinstance(made.model, SwinTransformer)
+    _require_outputs(card, made.model.config.classes)
+    return made
+
+
 def _require_outputs(card: ModelCard, outputs: int) -> None:
     if outputs != len(card.classes):
         raise WeightsError(
@@ -259,6 +269,7 @@ BUILDERS: dict[str, Builder] = {
     "topiq": _build_topiq,
     "cnn": _build_cnn,
     "vit": _build_vit,
+    "swin": _build_swin,
 }
 """Makers of networks by architecture; assign to it to register one."""
 

@@ -9,43 +9,16 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from napari_cvsuite.models.windows import cut, joined, relative_index, shift_mask
+
 __all__ = ["SwinBase"]
 
 SIDE, PATCH, WINDOW, WIDTH = 384, 4, 12, 128
 DEPTHS, HEADS = (2, 2, 18, 2), (4, 8, 16, 32)
 
 
-def _windows(x: Tensor) -> Tensor:
-    """Cut ``B x H x W x C`` into ``B*n x WINDOW^2 x C``, row by row."""
-    b, h, w, c = x.shape
-    x = x.view(b, h // WINDOW, WINDOW, w // WINDOW, WINDOW, c)
-    return x.transpose(2, 3).reshape(-1, WINDOW**2, c)
-
-
-def _joined(windows: Tensor, side: int) -> Tensor:
-    """Undo :func:`_windows` for maps of ``side x side``."""
-    count, c = side // WINDOW, windows.shape[-1]
-    x = windows.view(-1, count, count, WINDOW, WINDOW, c)
-    return x.transpose(2, 3).reshape(-1, side, side, c)
-
-
-def _relative_index() -> Tensor:
-    """Return which entry of the bias table two positions of a window share."""
-    y, x = torch.meshgrid(torch.arange(WINDOW), torch.arange(WINDOW), indexing="ij")
-    y, x = y.flatten(), x.flatten()
-    dy = y[:, None] - y[None, :] + WINDOW - 1
-    dx = x[:, None] - x[None, :] + WINDOW - 1
-    return dy * (2 * WINDOW - 1) + dx
-
-
-def _shift_mask(side: int, shift: int) -> Tensor:
-    """Return -100 between positions of a shifted window that are no neighbours, else 0."""
-    region = torch.zeros(side)
-    region[side - WINDOW : side - shift] = 1
-    region[side - shift :] = 2
-    regions = (3 * region[:, None] + region[None, :])[None, :, :, None]
-    numbers = _windows(regions).squeeze(-1)
-    return (numbers[:, :, None] != numbers[:, None, :]).float() * -100.0
+def _mask(side: int, shift: int) -> Tensor:
+    return shift_mask(WINDOW, (side, side), (shift, shift))
 
 
 class WindowAttention(nn.Module):
@@ -57,7 +30,7 @@ class WindowAttention(nn.Module):
         super().__init__()
         self.heads = heads
         self.relative_position_bias_table = nn.Parameter(torch.zeros((2 * WINDOW - 1) ** 2, heads))
-        self.register_buffer("relative_position_index", _relative_index())
+        self.register_buffer("relative_position_index", relative_index(WINDOW))
         self.qkv, self.proj = nn.Linear(width, 3 * width), nn.Linear(width, width)
         # Normal numbers for tensors without storage would load torch's compiler.
         if not self.relative_position_bias_table.is_meta:
@@ -108,13 +81,13 @@ class SwinBlock(nn.Module):
         self.shift = WINDOW // 2 if shifted and side > WINDOW else 0
         self.norm1, self.norm2 = nn.LayerNorm(width), nn.LayerNorm(width)
         self.attn, self.mlp = WindowAttention(width, heads), Mlp(width)
-        self.register_buffer("attn_mask", _shift_mask(side, self.shift) if self.shift else None)
+        self.register_buffer("attn_mask", _mask(side, self.shift) if self.shift else None)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map ``B x side x side x C`` to the same shape."""
         y = self.norm1(x)
         y = torch.roll(y, (-self.shift, -self.shift), (1, 2)) if self.shift else y
-        y = _joined(self.attn(_windows(y), self.attn_mask), self.side)
+        y = joined(self.attn(cut(y, WINDOW), self.attn_mask), WINDOW, self.side, self.side)
         y = torch.roll(y, (self.shift, self.shift), (1, 2)) if self.shift else y
         x = x + y
         z: Tensor = x + self.mlp(self.norm2(x))
@@ -191,9 +164,9 @@ class SwinBase(nn.Module):
         made = {}
         for name, module in self.named_modules():
             if isinstance(module, SwinBlock):
-                made[f"{name}.attn.relative_position_index"] = _relative_index()
+                made[f"{name}.attn.relative_position_index"] = relative_index(WINDOW)
                 if module.shift:
-                    made[f"{name}.attn_mask"] = _shift_mask(module.side, module.shift)
+                    made[f"{name}.attn_mask"] = _mask(module.side, module.shift)
         return made
 
     def forward(self, x: Tensor) -> list[Tensor]:

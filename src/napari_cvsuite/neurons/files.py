@@ -7,8 +7,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_cvsuite.images import write_probability
+from napari_cvsuite.images import write_labels, write_probability
 from napari_cvsuite.neurons.browse import Activated
+from napari_cvsuite.neurons.class_map import ClassMap
 from napari_cvsuite.neurons.copies import Copies
 from napari_cvsuite.neurons.explain import Explained
 from napari_cvsuite.neurons.mislead import Misled
@@ -17,6 +18,7 @@ from napari_cvsuite.reports.files import signed_picture, write_facts, write_pict
 __all__ = [
     "patch_picture",
     "write_activated",
+    "write_classes",
     "write_copies",
     "write_explained",
     "write_misled",
@@ -50,6 +52,14 @@ def write_activated(found: Activated, stem: Path) -> list[Path]:
     """Write ``STEM.LAYER.tif``, one page a channel, and ``.json``; see :func:`write_explained`."""
     paths = [stem.with_name(f"{stem.name}.{found.layer}.{kind}") for kind in ("tif", "json")]
     write_probability(paths[0], found.maps)
+    write_facts(paths[1], found)
+    return paths
+
+
+def write_classes(found: ClassMap, stem: Path) -> list[Path]:
+    """Write ``STEM.classes.tif``, classes counted from 1, and ``.json``; return both paths."""
+    paths = [stem.with_name(f"{stem.name}.classes.{kind}") for kind in ("tif", "json")]
+    write_labels(paths[0], found.labels)
     write_facts(paths[1], found)
     return paths
 

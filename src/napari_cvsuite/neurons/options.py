@@ -535,7 +535,7 @@ JOBS = {
     ),
     "controls": _job(
         "controls",
-        "bias:controls",
+        "control_accuracy:controls",
         "BiasOptions",
         "Controls",
         "Measure accuracy on distorted copies of images.",
@@ -550,6 +550,16 @@ JOBS = {
             "Distort what the network sees of an image, and classify the copies.",
         ),
         options="napari_cvsuite.neurons.copy_options:CopyOptions",
+    ),
+    "classes": replace(
+        _job(
+            "classes",
+            "class_map:run",
+            "ClassMapOptions",
+            "Classes",
+            "Map which class leads at each place of an image.",
+        ),
+        options="napari_cvsuite.neurons.class_map_options:ClassMapOptions",
     ),
     "report": _job(
         "report",

@@ -2,34 +2,39 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from functools import partial
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import nn
 
 from napari_cvsuite.jobs.context import Context
-from napari_cvsuite.models.attack import pgd, suggested_eps
+from napari_cvsuite.models.attack import suggested_eps
 from napari_cvsuite.models.catalog import ModelCard
-from napari_cvsuite.neurons.bias import ATTACK, ControlRow
-from napari_cvsuite.neurons.controls import CONTROLS, CorruptionError, corruption_error, distorted
+from napari_cvsuite.neurons.control_accuracy import (
+    ATTACK,
+    Change,
+    ControlRow,
+    attacked,
+    control_changes,
+    corruption_errors,
+    named_rightly,
+    unchanged,
+)
+from napari_cvsuite.neurons.controls import CONTROLS
 from napari_cvsuite.neurons.report_parts import AccuracyPart
 from napari_cvsuite.training.accuracy import Rate, wilson
-from napari_cvsuite.training.labelled import Labelled, tensors
+from napari_cvsuite.training.labelled import Labelled
 
-__all__ = ["Networks", "accuracy", "attack_radius", "batches"]
+__all__ = ["Networks", "accuracy", "attack_radius"]
 
-STEPS = 10
-"""Of the attack."""
 CIFAR_SIDE, CIFAR_RADIUS = 32, 0.5
 """The usual L2 radius of attacks on images of 32 x 32 pixels."""
 
 Networks = tuple[nn.Module, nn.Module]
 """The standard network S and the robust network R."""
 _Bools = NDArray[np.bool_]
-_Change = Callable[[nn.Module, Tensor, Tensor, int], Tensor]
 
 
 def attack_radius(robust: ModelCard) -> tuple[float, str]:
@@ -68,87 +73,33 @@ def accuracy(
     ValueError
         There is no image that both name rightly.
     """
-    kinds = [
-        (control.name, level)
-        for control in CONTROLS.values()
-        if not control.of_mask
-        for level in control.levels or (None,)
-    ]
-    passes = 2 * (2 + len(kinds))
+    changes = control_changes()
+    passes = 2 * (2 + len(changes))
 
-    def rightly(number: int, what: str, data: Labelled, change: _Change) -> list[_Bools]:
+    def rightly(number: int, what: str, data: Labelled, change: Change) -> list[_Bools]:
         return [
-            _right(one, data, change, batch, context.part(2 * number + place, passes, what))
+            named_rightly(one, data, change, batch, context.part(2 * number + place, passes, what))
             for place, one in enumerate(networks)
         ]
 
-    clean = rightly(0, "accuracy", data, lambda network, x, labels, first: x)
+    clean = rightly(0, "accuracy", data, unchanged)
     common = np.flatnonzero(clean[0] & clean[1])
     if not len(common):
         raise ValueError(
             "no image is named rightly by both models; give images of classes that both know"
         )
-    attacked = rightly(1, "attack", data, partial(_attacked, eps=radius[0], context=context))
+    after = rightly(1, "attack", data, partial(attacked, eps=radius[0]))
     kept, rows = data.part(common), []
-    for number, (name, level) in enumerate(kinds, 2):
-        right = rightly(number, name, kept, partial(_distorted, name=name, level=level))
+    for number, ((name, level), change) in enumerate(changes.items(), 2):
+        right = rightly(number, name, kept, change)
         rows.append(ControlRow(name, level, CONTROLS[name].tag, _rates(right)))
-    errors = _corruptions(rows)
-    stood = _rates([one[common] for one in attacked])
+    stood = _rates([one[common] for one in after])
     rows.append(ControlRow(ATTACK, radius[0], "secondary", stood))
-    part = AccuracyPart(_rates(clean), _rates(attacked), *radius, len(common), tuple(rows), errors)
+    (errors,) = corruption_errors(rows)
+    part = AccuracyPart(_rates(clean), _rates(after), *radius, len(common), tuple(rows), errors)
     return part, kept
-
-
-def batches(
-    network: nn.Module, data: Labelled, batch: int, context: Context
-) -> Iterator[tuple[int, Tensor, Tensor]]:
-    """Yield the number of the first image, images and labels, on the network's device."""
-    device = next(network.parameters()).device
-    for first in range(0, len(data), batch):
-        context.progress(first, len(data), "images")
-        x = tensors(data.images[first : first + batch]).to(device)
-        yield first, x, torch.from_numpy(data.labels[first : first + batch]).to(device)
-
-
-def _attacked(
-    network: nn.Module, x: Tensor, labels: Tensor, first: int, eps: float, context: Context
-) -> Tensor:
-    inner = Context(token=context.token)
-    return pgd(network, x, labels, "l2", eps, 2.5 * eps / STEPS, STEPS, inner).images
-
-
-def _distorted(
-    network: nn.Module, x: Tensor, labels: Tensor, first: int, name: str, level: float | None
-) -> Tensor:
-    return distorted(x, name, level, first=first)
-
-
-def _right(
-    network: nn.Module, data: Labelled, change: _Change, batch: int, context: Context
-) -> _Bools:
-    """Return which images are named rightly after a change."""
-    found = []
-    for first, x, labels in batches(network, data, batch, context):
-        changed = change(network, x, labels, first)
-        with torch.inference_mode():
-            found.append((network(changed).argmax(dim=1) == labels).cpu().numpy())
-    return np.concatenate(found)
 
 
 def _rates(right: Sequence[_Bools]) -> tuple[Rate, Rate]:
     first, second = (wilson(int(one.sum()), len(one)) for one in right)
     return first, second
-
-
-def _corruptions(rows: Sequence[ControlRow]) -> CorruptionError | None:
-    """Weigh the errors of R by those of S, of the controls under which S errs."""
-    errors: tuple[dict[str, list[float]], dict[str, list[float]]] = ({}, {})
-    for row in rows:
-        for found, rate in zip(errors, row.rates, strict=True):
-            found.setdefault(row.control, []).append(1 - rate.value)
-    usable = [name for name, found in errors[0].items() if sum(found)]
-    if not usable:
-        return None
-    S, R = ({name: found[name] for name in usable} for found in errors)
-    return corruption_error(R, S)

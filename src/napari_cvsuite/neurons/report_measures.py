@@ -18,10 +18,11 @@ from napari_cvsuite.jobs.context import Context
 from napari_cvsuite.neurons.ablation import channel_errors
 from napari_cvsuite.neurons.activations import activations
 from napari_cvsuite.neurons.channels import distinct_classes, top_images
+from napari_cvsuite.neurons.control_accuracy import batches
 from napari_cvsuite.neurons.controls import gaussian_noise
 from napari_cvsuite.neurons.gradients import gradient
 from napari_cvsuite.neurons.options import ReportOptions
-from napari_cvsuite.neurons.report_accuracy import Networks, batches
+from napari_cvsuite.neurons.report_accuracy import Networks
 from napari_cvsuite.neurons.report_parts import (
     AblationPart,
     ActivationRow,

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_cvsuite.neurons.bias import Conflict, ControlRow
+from napari_cvsuite.neurons.bias import Conflict
+from napari_cvsuite.neurons.control_accuracy import ControlRow
 from napari_cvsuite.neurons.controls import CorruptionError
 from napari_cvsuite.neurons.dissecting import Dissected
 from napari_cvsuite.neurons.shape_bias import PEOPLE

@@ -55,9 +55,14 @@ def layer_name(asked: str, subject: Subject) -> str:
     Raises
     ------
     OptionError
-        There is no such layer.
+        There is no such layer, or none to choose from.
     """
     layers = subject.layers()
+    if not asked and not layers:
+        raise OptionError(
+            f"{subject.card.name} has no layer behind a ReLU, as convolutional networks have; "
+            "choose what needs no layer, such as the method gradient"
+        )
     if not asked:
         return layers[-1]
     names = dict(subject.network.named_modules())

@@ -17,6 +17,7 @@ from napari_cvsuite.paths.depth import Depths, Lens
 from napari_cvsuite.paths.frequency import Frequencies
 from napari_cvsuite.paths.influence import Influence
 from napari_cvsuite.paths.pruning import Pruned
+from napari_cvsuite.paths.stack import StackEffects
 from napari_cvsuite.paths.whatif import WhatIf
 from napari_cvsuite.reports.figures import COLOURS, errors, legend, png
 from napari_cvsuite.reports.files import DIVERGING
@@ -31,6 +32,7 @@ __all__ = [
     "path_picture",
     "pruning_figure",
     "shares_figure",
+    "stack_figure",
 ]
 
 KINDS = {"msa": COLOURS[0], "ffn": COLOURS[1]}
@@ -152,6 +154,24 @@ def effects_figure(found: WhatIf) -> bytes:
         axes.set_axisbelow(True)
 
     return png(6.5, 1.4 + 0.24 * len(found.names), draw)
+
+
+def stack_figure(found: StackEffects) -> bytes:
+    """Draw the target's logit in each slice before and after, marked where the class changes."""
+    before, after = found.target.of(found.before), found.target.of(found.after)
+    changed = np.flatnonzero(found.changed)
+
+    def draw(figure: Figure) -> None:
+        axes = figure.add_subplot()
+        axes.plot(before, color=COLOURS[0], label="whole network")
+        axes.plot(after, color=COLOURS[1], label=f"{found.name}, {found.intervention}")
+        axes.plot(changed, after[changed], "x", color="#333333", label="prediction changes")
+        axes.set_xlabel("slice")
+        axes.set_ylabel(f"logit, {found.target.name}")
+        axes.grid(alpha=0.3)
+        legend(figure, axes)
+
+    return png(6.5, 3.8, draw)
 
 
 def pruning_figure(found: Pruned) -> bytes:

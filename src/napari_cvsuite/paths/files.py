@@ -23,11 +23,13 @@ from napari_cvsuite.paths.figures import (
     path_picture,
     pruning_figure,
     shares_figure,
+    stack_figure,
 )
 from napari_cvsuite.paths.frequency import Frequencies
 from napari_cvsuite.paths.influence import Influence
 from napari_cvsuite.paths.maps import PathMap
 from napari_cvsuite.paths.pruning import Pruned
+from napari_cvsuite.paths.stack import StackEffects
 from napari_cvsuite.paths.whatif import WhatIf
 from napari_cvsuite.reports.files import signed_picture, write_facts, write_picture, write_rows
 
@@ -116,6 +118,7 @@ def figures_of(found: Any) -> dict[str, bytes]:
         Influence: influence_figure,
         Lengths: lengths_figure,
         WhatIf: effects_figure,
+        StackEffects: stack_figure,
     }
     make = draw.get(type(found))
     return {"figure": make(found)} if make is not None else {}

@@ -18,7 +18,8 @@ from napari_cvsuite.paths.decompose import Paths
 from napari_cvsuite.paths.exact import exact, with_gradients
 from napari_cvsuite.paths.reading import checked, class_list, classify_rows, rows_of
 from napari_cvsuite.paths.replace import Replacement
-from napari_cvsuite.paths.variants import TOTALS, entries_of, grown, onward, written
+from napari_cvsuite.paths.variants import TOTALS, entries_of, grown, onward
+from napari_cvsuite.paths.weigh import check_numbers, weighed_final, weighed_throughout
 
 __all__ = [
     "TOTALS",
@@ -43,7 +44,6 @@ def removed_final(model: nn.Module, paths: Paths) -> Tensor:
     return torch.stack([classify_rows(network, one) for one in without])
 
 
-@exact()
 def removed_final_set(model: nn.Module, paths: Paths, numbers: Collection[int]) -> Tensor:
     """Return the logits ``B x K`` with several paths left out of the final sum together.
 
@@ -59,16 +59,7 @@ def removed_final_set(model: nn.Module, paths: Paths, numbers: Collection[int]) 
     ValueError
         There is no such path.
     """
-    network = checked(model)
-    off = _numbers(network, numbers)
-    if not off:
-        return paths.logits
-    # Adding those that stay up leaves no rounding of those that go, even where all go.
-    kept = torch.zeros_like(rows_of(network.config, paths.final))
-    for number, write in enumerate(paths.writes):
-        if number not in off:
-            kept += rows_of(network.config, write)
-    return classify_rows(network, kept)
+    return weighed_final(model, paths, dict.fromkeys(numbers, 0.0))
 
 
 @exact()
@@ -162,7 +153,7 @@ def one_total(
     Cancelled
     """
     network = checked(model)
-    _numbers(network, [number])
+    check_numbers(network, [number])
     entries = entries_of(network, kind, paths, replacement)
     if kind == "total_module":
         return switched_off(network, paths, [number], replacement, context)
@@ -178,7 +169,6 @@ def one_total(
     return onward(network, entries(layer)[place], layer, context or Context())
 
 
-@exact()
 def switched_off(
     model: nn.Module,
     paths: Paths,
@@ -205,26 +195,8 @@ def switched_off(
         There is no such path, or the replacement does not fit.
     Cancelled
     """
-    network, context = checked(model), context or Context()
-    off, write = _numbers(network, numbers), written(network, paths, replacement)
-    if not off:
-        return paths.logits
-    first = min(off)
-    if first == 0:
-        stream = network.start(write(0).expand_as(paths.raw[0]))
-    elif first % 2:
-        stream = paths.streams[first // 2]
-    else:
-        stream = paths.between[first // 2 - 1]
-    for number in range(max(first, 1), network.config.num_paths):
-        context.check()
-        block = network.blocks[(number - 1) // 2]
-        if number in off:
-            made = write(number)
-        else:
-            made = block.msa(stream.z) if number % 2 else block.ffn(stream.z)
-        stream = network.add(stream, number, made)
-    return network.classify(stream.final)
+    off = dict.fromkeys(numbers, 0.0)
+    return weighed_throughout(model, paths, off, replacement, context)
 
 
 def attribution_patching(
@@ -282,12 +254,3 @@ def _recorded(model: VisionTransformer, x: Tensor) -> tuple[list[Tensor], Tensor
         writes.append(block.ffn(stream.z))
         stream = model.add(stream, 2 * number + 2, writes[-1])
     return writes, model.classify(stream.final)
-
-
-def _numbers(model: VisionTransformer, numbers: Collection[int]) -> set[int]:
-    for number in numbers:
-        if not 0 <= number < model.config.num_paths:
-            raise ValueError(
-                f"there is no path {number}; choose from 0 to {model.config.num_paths - 1}"
-            )
-    return set(numbers)

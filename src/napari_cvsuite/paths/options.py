@@ -6,8 +6,8 @@ import re
 from dataclasses import dataclass
 
 from napari_cvsuite.jobs.options import Option, OptionError
-from napari_cvsuite.jobs.registry import JobSpec
 from napari_cvsuite.models.view_options import ViewOptions
+from napari_cvsuite.paths.jobs import JOBS
 
 __all__ = [
     "DEFAULT_MODEL",
@@ -21,8 +21,10 @@ __all__ = [
     "MapOptions",
     "PathOptions",
     "TargetOptions",
+    "MOST_WEIGHT",
     "WhatIfOptions",
     "path_list",
+    "weight_list",
 ]
 
 DEFAULT_MODEL = "cifar-vit"
@@ -44,6 +46,8 @@ INTERVENTIONS = {
 }
 """What can be done to a path, and what the number then means, in a line each."""
 REPLACEMENTS = ("zero", "mean", "other")
+MOST_WEIGHT = 2.0
+"""Largest weight of a path."""
 MAPS = ("share", "attention", "rollout", "relevance", "similarity", "token_norm")
 _PATH = re.compile(r"embed|(?:msa|ffn)_\d+")
 
@@ -108,6 +112,13 @@ class WhatIfOptions(TargetOptions):
         help="Paths that are switched off together, such as embed,msa_0,ffn_3; empty switches "
         "each off in turn.",
     )
+    weights: str = Option(
+        "",
+        label="Weights",
+        help="Paths that are weighed together with these, such as msa_0=0.5,ffn_3=2; from 0, "
+        "which is off, to 2.",
+        advanced=True,
+    )
     estimate: bool = Option(
         True,
         label="First-order estimate",
@@ -116,14 +127,22 @@ class WhatIfOptions(TargetOptions):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        chosen = path_list(self.off)
-        if chosen and self.intervention not in ("removed_final", "total_module"):
+        if self.changes and self.intervention not in ("removed_final", "total_module"):
             raise OptionError(
                 f"{self.intervention} goes through all parts in turn; name no paths, or choose "
                 "removed_final or total_module"
             )
         if self.intervention == "removed_final" and self.replacement != "zero":
             raise OptionError("removed_final leaves paths out, without any replacement; use zero")
+
+    @property
+    def changes(self) -> dict[str, float]:
+        """Weights of the paths that are changed together, by name; 0 is off."""
+        off, weighed = path_list(self.off), weight_list(self.weights)
+        both = [name for name in off if name in weighed]
+        if both:
+            raise OptionError(f"{both[0]} is switched off and weighed; name it once")
+        return dict.fromkeys(off, 0.0) | weighed
 
 
 @dataclass(frozen=True)
@@ -206,114 +225,28 @@ def path_list(text: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(names))
 
 
-def _job(name: str, run: str, options: str, title: str, help: str, batch: bool = False) -> JobSpec:
-    return JobSpec(
-        name=f"paths.{name}",
-        run=f"napari_cvsuite.paths.{run}",
-        options=f"napari_cvsuite.paths.{options}",
-        title=title,
-        help=help,
-        job_class="batch" if batch else "interactive",
-    )
+def weight_list(text: str) -> dict[str, float]:
+    """Read weights of paths such as ``msa_0=0.5,ffn_3=2``.
 
-
-JOBS = {
-    "contributions": _job(
-        "contributions",
-        "contributions:run",
-        "options:ContributionOptions",
-        "Contributions",
-        "Split the prediction of an image into the direct shares of its paths.",
-    ),
-    "whatif": _job(
-        "whatif",
-        "whatif:run",
-        "options:WhatIfOptions",
-        "What if",
-        "Take paths away and see what the prediction becomes.",
-    ),
-    "map": _job(
-        "map",
-        "maps:run",
-        "options:MapOptions",
-        "Map",
-        "Map what paths and the class token take from the patches.",
-    ),
-    "depth": _job(
-        "depth",
-        "depth:run",
-        "options:TargetOptions",
-        "Depth",
-        "Read the prediction after each layer.",
-    ),
-    "depth_accuracy": _job(
-        "depth_accuracy",
-        "depth:accuracy",
-        "labelled_options:DepthOptions",
-        "Accuracy by depth",
-        "Measure the prediction after each layer over labelled images.",
-        batch=True,
-    ),
-    "influence": _job(
-        "influence",
-        "influence:run",
-        "labelled_options:InfluenceOptions",
-        "Influence",
-        "Measure what accuracy loses without each path.",
-        batch=True,
-    ),
-    "prune": _job(
-        "prune",
-        "pruning:run",
-        "labelled_options:PruneOptions",
-        "Prune",
-        "Leave paths out of the final sum, with a check on held-out images.",
-        batch=True,
-    ),
-    "scale": _job(
-        "scale",
-        "scaling:run",
-        "labelled_options:ScaleOptions",
-        "Scale",
-        "Fit weights of the paths, with a check on held-out images.",
-        batch=True,
-    ),
-    "fold": _job(
-        "fold",
-        "scaling:fold",
-        "labelled_options:FoldOptions",
-        "Fold",
-        "Write weights in the stream into the layers themselves.",
-    ),
-    "frequency": _job(
-        "frequency",
-        "frequency:run",
-        "options:FrequencyOptions",
-        "Frequency",
-        "Measure how coarse or fine what each path writes is.",
-        batch=True,
-    ),
-    "lengths": _job(
-        "lengths",
-        "counting:run",
-        "labelled_options:LengthOptions",
-        "Lengths",
-        "Count the paths of a network by length.",
-    ),
-    "report": _job(
-        "report",
-        "report:run",
-        "report_options:ReportOptions",
-        "Report",
-        "Report what the paths of a network do, and whether the paper's claims hold.",
-        batch=True,
-    ),
-    "study": JobSpec(
-        name="paths.study",
-        run="napari_cvsuite.paths.study:run",
-        options="napari_cvsuite.paths.study_options:StudyOptions",
-        title="Study",
-        help="Train transformers of several depths in several ways, and measure them.",
-        job_class="training",
-    ),
-}
+    Raises
+    ------
+    OptionError
+        One is none, or lies outside of 0 to :data:`MOST_WEIGHT`.
+    """
+    found: dict[str, float] = {}
+    for part in filter(None, (one.strip() for one in text.split(","))):
+        name, _, value = part.partition("=")
+        (path,) = path_list(name) or ("",)
+        try:
+            weight = float(value)
+        except ValueError:
+            weight = -1.0
+        if not path or not 0 <= weight <= MOST_WEIGHT:
+            raise OptionError(
+                f"weights are paths with a number from 0 to {MOST_WEIGHT:g}, such as msa_0=0.5; "
+                f"got {part!r}"
+            )
+        if path in found:
+            raise OptionError(f"{path} has two weights; name it once")
+        found[path] = weight
+    return found

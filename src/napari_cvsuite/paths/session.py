@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,24 +16,24 @@ from napari_cvsuite.models.planes import Planes
 from napari_cvsuite.models.subject import Likely, Seen, Subject, opened, see_plane
 from napari_cvsuite.models.vit import VisionTransformer
 from napari_cvsuite.paths.decompose import Paths, collect
-from napari_cvsuite.paths.intervene import removed_final_set, switched_off
 from napari_cvsuite.paths.options import PathOptions
 from napari_cvsuite.paths.replace import Replacement
 from napari_cvsuite.paths.subject import names_of, normalised, number_of, provenance, transformer
+from napari_cvsuite.paths.weigh import weighed_final, weighed_throughout
 
 __all__ = ["Answer", "Session"]
 
 
 @dataclass(frozen=True)
 class Answer:
-    """What a prediction becomes while some paths are off.
+    """What a prediction becomes while some paths are off or weighed.
 
     Parameters
     ----------
-    off : tuple of str
-        Names of these paths, in the order of the sum.
+    weights : dict of str to float
+        Of these paths, in the order of the sum; 0 is off.
     intervention, replacement : str
-        How they were taken away.
+        How they were taken away, or in part.
     logits : ndarray of float32, shape (K,)
     likely : tuple of Likely
         The likeliest classes.
@@ -41,12 +41,18 @@ class Answer:
         Whether another class is the likeliest now.
     """
 
-    off: tuple[str, ...]
+    weights: dict[str, float]
     intervention: str
     replacement: str
     logits: NDArray[np.float32]
     likely: tuple[Likely, ...]
     changed: bool
+
+    @property
+    def name(self) -> str:
+        """What was changed, such as ``"msa_0+ffn_3*0.5"``."""
+        named = (name if not one else f"{name}*{one:g}" for name, one in self.weights.items())
+        return "+".join(named)
 
 
 @dataclass(frozen=True)
@@ -90,7 +96,8 @@ class Session:
         """
         with opened(options, context) as subject:
             model = transformer(subject)
-            return cls._of(subject, model, image, options.plane, context)
+            planes = Planes(image, subject.options, context.check)
+            return cls._of(subject, model, planes, options.plane, context)
 
     def another(self, image: Image, plane: int, context: Context) -> Session:
         """Return a session with the same network and one plane of another image.
@@ -100,20 +107,24 @@ class Session:
         ImageError, ValueError, Cancelled
             As :meth:`start`.
         """
-        return self._of(self.subject, self.model, image, plane, context)
+        return self.on(Planes(image, self.subject.options, context.check), plane, context)
+
+    def on(self, planes: Planes, plane: int, context: Context) -> Session:
+        """Return a session with the same network and one of several planes; see :meth:`another`."""
+        return self._of(self.subject, self.model, planes, plane, context)
 
     @classmethod
     def _of(
         cls,
         subject: Subject,
         model: VisionTransformer,
-        image: Image,
+        planes: Planes,
         plane: int,
         context: Context,
     ) -> Session:
-        seen = see_plane(Planes(image, subject.options, context.check), plane, subject)
+        seen = see_plane(planes, plane, subject)
         x = normalised(subject, seen.tensor())
-        return cls(subject, model, seen, image.name, x, collect(model, x, context))
+        return cls(subject, model, seen, planes.image.name, x, collect(model, x, context))
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -129,24 +140,25 @@ class Session:
         """Return what made a result."""
         return provenance(self.subject, options, self.seen, image=self.name, **more)
 
-    def without(
+    def weighed(
         self,
-        off: Collection[str],
+        weights: Mapping[str, float],
         intervention: str = "removed_final",
         replacement: Replacement | None = None,
         context: Context | None = None,
     ) -> Answer:
-        """Return the prediction while some paths are off together.
+        """Return the prediction while some paths are weighed together; a weight of 0 is off.
 
         Parameters
         ----------
-        off : collection of str
-            Names of paths; none gives the prediction itself.
+        weights : mapping of str to float
+            By name of path; none gives the prediction itself.
         intervention : {"removed_final", "total_module"}
-            Left out of the final sum alone, which costs next to nothing; or replaced throughout,
-            which costs less than one run of the network.
+            Weighed in the final sum alone, which costs next to nothing; or throughout, which costs
+            less than one run of the network.
         replacement : Replacement, optional
-            What is written instead throughout; default nothing (zero).
+            What is written throughout in the place of what a weight takes away; default nothing
+            (zero).
         context : Context, optional
             Asked for cancellation between modules.
 
@@ -155,14 +167,15 @@ class Session:
         OptionError
             There is no such path.
         ValueError
-            There is no such intervention.
+            There is no such intervention, or a weight is not finite.
         Cancelled
         """
-        numbers = sorted(number_of(name, self.names) for name in off)
+        by_number = {number_of(name, self.names): one for name, one in weights.items()}
+        by_number = dict(sorted(by_number.items()))
         if intervention == "removed_final":
-            found = removed_final_set(self.model, self.paths, numbers)
+            found = weighed_final(self.model, self.paths, by_number)
         elif intervention == "total_module":
-            found = switched_off(self.model, self.paths, numbers, replacement, context)
+            found = weighed_throughout(self.model, self.paths, by_number, replacement, context)
         else:
             raise ValueError(
                 f"paths are taken away together by removed_final or total_module, not by "
@@ -171,7 +184,7 @@ class Session:
         logits = found[0].cpu()
         named = replacement.name if replacement is not None else "zero"
         return Answer(
-            tuple(self.names[number] for number in numbers),
+            {self.names[number]: one for number, one in by_number.items()},
             intervention,
             named if intervention == "total_module" else "zero",
             logits.float().numpy(),

@@ -24,10 +24,12 @@ from napari_cvsuite.models.subject import Seen, Subject, class_pair, opened, see
 from napari_cvsuite.models.vit import VisionTransformer, path_names
 from napari_cvsuite.paths.labelled_options import LabelledOptions, ModelOptions
 from napari_cvsuite.paths.options import PathOptions, path_list
+from napari_cvsuite.paths.swin import looks_like_swin
 from napari_cvsuite.training.labelled import Labelled, find_labelled, read_labelled, spread, tensors
 
 __all__ = [
     "LabelledInputs",
+    "OnlySharesError",
     "Target",
     "batches",
     "floats",
@@ -44,6 +46,10 @@ __all__ = [
     "target_of",
     "transformer",
 ]
+
+
+class OnlySharesError(CardError):
+    """A Swin transformer, of whose paths only the shares are known; the message says what to do."""
 
 
 @dataclass(frozen=True)
@@ -112,8 +118,10 @@ def transformer(subject: Subject) -> VisionTransformer:
 
     Raises
     ------
+    OnlySharesError
+        It is a Swin transformer.
     CardError
-        It is another network; the message names models that are transformers.
+        It is another network; the message names models that are vision transformers.
     """
     model = inner(subject)
     if isinstance(model, VisionTransformer):
@@ -122,6 +130,12 @@ def transformer(subject: Subject) -> VisionTransformer:
     cards = [card for card in Catalogue() if card.architecture == "vit"]
     known = [card.name for card in sorted(cards, key=lambda card: not is_here(card))]
     choice = ", ".join(known[:6]) or "none yet: import one, or train one with --arch vit-tiny"
+    if looks_like_swin(model):
+        raise OnlySharesError(
+            f"{subject.card.name} is a Swin transformer, which merges its stream between stages: "
+            "only the direct shares of its paths and removed_final are known, which paths "
+            f"contributions gives; for all else choose a vision transformer ({choice})"
+        )
     raise CardError(
         f"{subject.card.name} is a {type(model).__name__}, which is no sum of paths; choose a "
         f"vision transformer ({choice})"

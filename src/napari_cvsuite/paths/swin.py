@@ -1,4 +1,4 @@
-"""Exact path sums of Swin transformers (arXiv 2103.14030) as torchvision builds them.
+"""Exact path sums of Swin transformers (arXiv 2103.14030), the package's and torchvision's.
 
 A Swin is a sum of paths, too, but its stream changes its width between the stages: patches are
 merged, normalised and projected. With the statistics of that layer norm kept as they are in the
@@ -14,9 +14,9 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from napari_cvsuite.jobs.context import Context
+from napari_cvsuite.models.swin_classifier import merged
 from napari_cvsuite.paths.decompose import NotDecomposableError
 
 __all__ = ["SwinShares", "looks_like_swin", "swin_direct"]
@@ -57,7 +57,7 @@ class SwinShares:
 
 
 def looks_like_swin(model: nn.Module) -> bool:
-    """Return whether a network is built like torchvision's Swin transformers."""
+    """Return whether a network is built like torchvision's Swin transformers, as the package's."""
     return type(model).__name__ == "SwinTransformer" and isinstance(
         getattr(model, "features", None), nn.Sequential
     )
@@ -69,7 +69,7 @@ def swin_direct(model: nn.Module, x: Tensor, context: Context | None = None) -> 
     Parameters
     ----------
     model : nn.Module
-        A ``SwinTransformer`` of torchvision, version 1 or 2, in eval mode.
+        A ``SwinTransformer`` of the package or of torchvision, version 1 or 2, in eval mode.
     x : Tensor, shape (B, 3, H, W)
         Normalised images.
     context : Context, optional
@@ -126,15 +126,6 @@ def _writes(block: nn.Module, z: Tensor) -> Any:
         )
 
 
-def _cut(x: Tensor) -> Tensor:
-    """Join each 2 x 2 patches of ``... x H x W x C``, odd sides padded with zeros."""
-    height, width = x.shape[-3:-1]
-    x = F.pad(x, (0, 0, 0, width % 2, 0, height % 2))
-    even, odd = x[..., 0::2, :, :], x[..., 1::2, :, :]
-    corners = [even[..., 0::2, :], odd[..., 0::2, :], even[..., 1::2, :], odd[..., 1::2, :]]
-    return torch.cat(corners, dim=-1)
-
-
 def _frozen(norm: nn.LayerNorm, parts: Tensor, whole: Tensor) -> Tensor:
     """Normalise parts ``P x B x ...`` with the deviation of the whole, without the shift."""
     deviation = (whole.var(dim=-1, correction=0, keepdim=True) + norm.eps).sqrt()
@@ -145,7 +136,7 @@ def _merged(merge: nn.Module, z: Tensor, parts: list[Tensor]) -> tuple[Tensor, l
     """Push the stream and all its parts through a merging; its shift becomes the last part."""
     named: Any = merge
     kind = type(merge).__name__
-    whole, pieces = _cut(z), _cut(torch.stack(parts))
+    whole, pieces = merged(z), merged(torch.stack(parts))
     if kind == _MERGE_PRE:
         pieces = named.reduction(_frozen(named.norm, pieces, whole))
         shift = named.reduction(named.norm.bias)

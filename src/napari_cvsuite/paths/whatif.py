@@ -19,7 +19,7 @@ from napari_cvsuite.models.subject import Likely, see_plane
 from napari_cvsuite.models.vit import VisionTransformer
 from napari_cvsuite.paths.decompose import Paths
 from napari_cvsuite.paths.intervene import attribution_patching, removed_final, total
-from napari_cvsuite.paths.options import WhatIfOptions, path_list
+from napari_cvsuite.paths.options import WhatIfOptions
 from napari_cvsuite.paths.replace import Replacement, mean_replacement, writes_of
 from napari_cvsuite.paths.session import Session
 from napari_cvsuite.paths.subject import (
@@ -46,7 +46,7 @@ class WhatIf:
     intervention, replacement : str
     names : tuple of str
         What was taken away in each of N interventions: a path, ``layer_3``, ``msa_3.head_1``, or
-        several paths together, ``msa_0+ffn_3``.
+        several paths together, ``msa_0+ffn_3``; ``ffn_3*0.5`` has the weight 0.5.
     effects : ndarray of float32, shape (N, K)
         Logits minus logits after it, positive where it supports the class.
     estimates : ndarray of float32, shape (N,), or None
@@ -142,12 +142,11 @@ def of_session(
     OptionError, ValueError, Cancelled
     """
     target = target_of(options.target, session.subject, session.logits)
-    off = path_list(options.off)
     after: tuple[Likely, ...] = ()
-    if off:
-        answer = session.without(off, options.intervention, replacement, context)
+    if options.changes:
+        answer = session.weighed(options.changes, options.intervention, replacement, context)
         logits = torch.from_numpy(answer.logits)[None]
-        names: tuple[str, ...] = ("+".join(answer.off),)
+        names: tuple[str, ...] = (answer.name,)
         after = answer.likely
     else:
         kind = options.intervention
@@ -222,7 +221,7 @@ def part_names(intervention: str, model: VisionTransformer) -> tuple[str, ...]:
 def _estimated(options: WhatIfOptions) -> bool:
     """Say whether the estimate is of what is asked: each module replaced by zero."""
     alone = options.intervention == "total_module" and options.replacement == "zero"
-    return options.estimate and alone and not options.off
+    return options.estimate and alone and not options.changes
 
 
 def each(

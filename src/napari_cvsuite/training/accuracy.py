@@ -147,15 +147,17 @@ def measure(
     logits: list[Tensor] = []
     stood: list[Tensor] = []
     norm, eps, step = options.attack, options.eps, 2.5 * options.eps / options.steps
-    for start in range(0, len(data), options.batch):
-        context.progress(start, len(data), "measuring")
+    starts = range(0, len(data), options.batch)
+    for number, start in enumerate(starts):
+        context.progress(number, len(starts), "measuring")
         x = tensors(data.images[start : start + options.batch]).to(device)
         labels = torch.from_numpy(data.labels[start : start + options.batch]).to(device)
         with torch.inference_mode():
             logits.append(network(x).cpu())
         if norm == "none":
             continue
-        attacked = pgd(network, x, labels, norm, eps, step, options.steps, context)
+        inner = context.part(number, len(starts), "measuring")
+        attacked = pgd(network, x, labels, norm, eps, step, options.steps, inner)
         named = attacked.predictions.gather(0, attacked.best[None])[0]
         stood.append(named == labels.cpu())
     scores = torch.cat(logits).double().numpy()

@@ -197,11 +197,12 @@ def _validate(
     some = data.part(chosen)
     labels, guesses = labels[chosen], []
     norm, eps, step = options.adversarial, options.eps, options.eps / 4
+    quiet = Context(token=context.token)
     for start in range(0, len(some), 128):
         x = tensors(some.images[start : start + 128]).to(device)
         y = labels[start : start + 128].to(device)
         with torch.inference_mode(False):
-            attacked = pgd(network, x.clone(), y.clone(), norm, eps, step, ATTACK_STEPS, context)
+            attacked = pgd(network, x.clone(), y.clone(), norm, eps, step, ATTACK_STEPS, quiet)
         guesses.append(network(attacked.images).argmax(dim=1).cpu())
     attacked_score = _recall(torch.cat(guesses), labels, len(data.classes))
     metrics["val_recall_attacked"] = attacked_score

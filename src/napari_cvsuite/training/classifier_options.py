@@ -165,9 +165,10 @@ class ClassifierOptions(LoopChoices):
         maximum=1000.0,
     )
     hidden_weight: float = Option(
-        1.0,
+        0.1,
         label="Hidden weight",
-        help="Weight of what the paths hold in self-distillation.",
+        help="Weight of what the paths hold in self-distillation; 1 keeps deep networks from "
+        "learning.",
         minimum=0.0,
         maximum=1000.0,
     )

@@ -20,6 +20,7 @@ from napari_cvsuite.widgets.bridge import JobRunner
 from napari_cvsuite.widgets.frame import once_after, scrolled
 from napari_cvsuite.widgets.neurons_actions import CHANNELS
 from napari_cvsuite.widgets.neurons_browse import Run
+from napari_cvsuite.widgets.neurons_classes import ClassPick
 from napari_cvsuite.widgets.neurons_inputs import Inputs
 from napari_cvsuite.widgets.neurons_job import glance, one_channel, unit_mask
 from napari_cvsuite.widgets.neurons_layers import Spot
@@ -51,6 +52,7 @@ class NeuronsDock(QWidget):
         self.runner = JobRunner(self)
         self.glances = JobRunner(self)
         self.inputs = Inputs(napari_viewer, self)
+        self.pick = ClassPick(napari_viewer, self.inputs, self)
         self.prediction = Prediction()
         self.run_bar = RunBar(self.runner, "Map")
         self.run_bar.button.setToolTip(f"Shortcut: {RUN_KEY.replace('-', '+')}")
@@ -106,6 +108,7 @@ class NeuronsDock(QWidget):
             failing.connect(lambda text: self.run_bar.say(text, "error"))
         for panel in self.shower.panels.values():
             panel.failed.connect(lambda text: self.run_bar.say(text, "error"))
+        self.pick.said.connect(self.run_bar.say)
         self.run_bar.run_wanted.connect(self.run)
         self.runner.done.connect(self._finish)
         self.glances.done.connect(self._glance_done)
@@ -301,6 +304,7 @@ class NeuronsDock(QWidget):
         self._save()
         self.runner.close()
         self.glances.close()
+        self.pick.close_down()
         self._steps.clear()
         self._viewer.dims.events.point.disconnect(self._moved)
         self._viewer.events.theme.disconnect(self._recolour)

@@ -8,6 +8,7 @@ from typing import Any
 
 from napari_cvsuite.jobs import Context
 from napari_cvsuite.jobs.options import Options
+from napari_cvsuite.neurons.class_map_options import ClassMapOptions
 from napari_cvsuite.neurons.copy_options import CopyOptions
 from napari_cvsuite.neurons.options import (
     AblateOptions,
@@ -31,6 +32,7 @@ __all__ = [
     "ATTACK",
     "BIAS",
     "CHANNELS",
+    "CLASSES",
     "CONTROLS",
     "COPIES",
     "DISSECT",
@@ -46,6 +48,7 @@ __all__ = [
 ]
 
 SALIENCY = "Saliency map"
+CLASSES = "Class at each place"
 CHANNELS = "All channels of a layer"
 MAXIMISE = "Image a channel likes most"
 DISSECT = "Dissection"
@@ -120,6 +123,14 @@ _ALL = (
         job.saliency,
         ("target", "against", "layer", "mask"),
         ("target", "layer"),
+    ),
+    Action(
+        CLASSES,
+        "Saliency",
+        "Map classes",
+        "Which class leads at each place of the image?",
+        ClassMapOptions,
+        job.classes,
     ),
     Action(
         CHANNELS,

@@ -22,6 +22,7 @@ from napari_cvsuite.widgets.neurons_layers import (
     GROWING,
     Spot,
     add_image,
+    clicked,
     height_of,
     outline,
     replace_image,
@@ -36,8 +37,6 @@ if TYPE_CHECKING:
 __all__ = ["Browser", "Run", "Step"]
 
 Step = Callable[[], object]
-_STILL = 3
-"""Pixels of the screen that a click may move without being a drag."""
 
 
 @dataclass(frozen=True)
@@ -139,11 +138,7 @@ class Browser(QObject):
         """Show the channel whose tile is clicked; a drag moves the view."""
         from napari_cvsuite.neurons.browse import channel_of_montage
 
-        start = np.asarray(event.pos)
-        yield
-        while event.type == "mouse_move":
-            yield
-        if np.abs(np.asarray(event.pos) - start).max() > _STILL:
+        if not (yield from clicked(event)):
             return
         maps = self._browsed[number].found.maps
         place = layer.world_to_data(event.position)[-2:]

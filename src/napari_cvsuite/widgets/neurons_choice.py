@@ -113,6 +113,12 @@ class Choice(QWidget):
         self.target = EntryBox("predicted", "Class to explain.")
         self.against = EntryBox("nothing", "Explain the difference to this class.")
         self.label = EntryBox("predicted", "Class that the attack leads away from.")
+        self.pick = QPushButton("Pick on the image")
+        self.pick.setCheckable(True)
+        self.pick.setToolTip(
+            "While it is down, a click on the image chooses the class that leads there, by the map "
+            "“Class at each place” of the first model."
+        )
         self.layer = EntryBox("last", "Layer of the network.")
         self.channel = QSpinBox()
         self.channel.setRange(-1, 100_000)
@@ -139,6 +145,7 @@ class Choice(QWidget):
             "target": self.target,
             "against": self.against,
             "label": self.label,
+            "pick": self.pick,
             "layer": self.layer,
             "channel": self.channel,
             "radius": self.radius,
@@ -151,7 +158,7 @@ class Choice(QWidget):
 
     def _lay_out(self) -> None:
         self._asked = QFormLayout()
-        titles = {"what": "Show", "target": "Class", "label": "Class", "together": ""}
+        titles = {"what": "Show", "target": "Class", "label": "Class", "pick": "", "together": ""}
         for name, widget in self._fields.items():
             if name == "data":
                 # It has titles of its own.
@@ -208,6 +215,10 @@ class Choice(QWidget):
         for box in (self.target, self.against, self.label):
             box.set_entries(card.classes if card is not None else ())
 
+    def choose_class(self, name: str) -> None:
+        """Choose a class in the box that the action asks for."""
+        (self.target if "target" in self.action.asks else self.label).choose(name)
+
     def set_folder(self, folder: Path) -> None:
         """Give the action a folder."""
         self._folders[self.action.name] = folder
@@ -249,6 +260,7 @@ class Choice(QWidget):
         action, values = self.action, self.form.values()
         asks = {*action.asks, *(("what",) if len(actions_of(action.tab)) > 1 else ())}
         asks |= {"together"} if "concepts" in asks else set()
+        asks |= {"pick"} if asks & {"target", "label"} else set()
         if "target" in asks:
             asks -= set() if values["method"] in CAMS else {"layer"}
             for name, methods in _METHOD_OPTIONS.items():
@@ -267,6 +279,8 @@ class Choice(QWidget):
             if label is not None:
                 label.setVisible(name in asks)
             field.setVisible(name in asks)
+        if "pick" not in asks:
+            self.pick.setChecked(False)
         folder = self.folder
         self.folder_button.setText(folder.name if folder else "Choose a folder…")
         self.folder_button.setToolTip(str(folder) if folder else f"With {action.folder}.")

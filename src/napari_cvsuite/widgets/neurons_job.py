@@ -12,26 +12,23 @@ from numpy.typing import NDArray
 
 from napari_cvsuite.images import Grid, Image, find_images
 from napari_cvsuite.jobs import Context
-from napari_cvsuite.neurons.copy_options import CopyOptions
+from napari_cvsuite.jobs.options import Options
+from napari_cvsuite.neurons.class_map_options import ClassMapOptions
 from napari_cvsuite.neurons.options import (
-    AblateOptions,
     ActivationOptions,
-    AttackOptions,
     BiasOptions,
     DissectOptions,
     LayerOptions,
-    MaximiseOptions,
     NeuronOptions,
-    PatchOptions,
     ReportOptions,
     SaliencyOptions,
-    SmoothnessOptions,
 )
 from napari_cvsuite.widgets.neurons_task import Task
 
 if TYPE_CHECKING:
     from napari_cvsuite.models.subject import Likely
     from napari_cvsuite.neurons.browse import Activated
+    from napari_cvsuite.neurons.class_map import ClassMap
     from napari_cvsuite.neurons.copies import Copies
     from napari_cvsuite.neurons.dissecting import Dissected
     from napari_cvsuite.neurons.explain import Explained
@@ -49,6 +46,8 @@ __all__ = [
     "attack",
     "bias",
     "channels",
+    "class_map",
+    "classes",
     "one_channel",
     "controls",
     "copies",
@@ -151,6 +150,19 @@ def saliency(task: Task, context: Context) -> list[Explained]:
     return found
 
 
+def class_map(image: Image, options: Options, context: Context) -> ClassMap:
+    """Map the class that leads at each place."""
+    from napari_cvsuite.neurons.class_map import run
+
+    assert isinstance(options, ClassMapOptions)
+    return run(image, options, context)
+
+
+def classes(task: Task, context: Context) -> list[ClassMap]:
+    """Map the class that leads at each place, for each network."""
+    return [class_map(_image(task), options, inner) for options, inner in task.each(context)]
+
+
 def channels(task: Task, context: Context) -> list[Browsed]:
     """Return the activation of all channels of a layer."""
     import torch
@@ -182,11 +194,7 @@ def maximise(task: Task, context: Context) -> list[Any]:
     """Search the image that a channel likes most."""
     from napari_cvsuite.neurons.dream import run
 
-    found = []
-    for options, inner in task.each(context):
-        assert isinstance(options, MaximiseOptions)
-        found.append(run(options, inner))
-    return found
+    return [run(options, inner) for options, inner in task.each(context)]
 
 
 def patches(task: Task, context: Context) -> list[Favourites]:
@@ -197,11 +205,7 @@ def patches(task: Task, context: Context) -> list[Favourites]:
     if task.image is None:
         assert task.folder is not None
         images = [*find_images(task.folder)]
-    found = []
-    for options, inner in task.each(context):
-        assert isinstance(options, PatchOptions)
-        found.append(run(images, options, inner))
-    return found
+    return [run(images, options, inner) for options, inner in task.each(context)]
 
 
 def dissect(task: Task, context: Context) -> list[Dissected]:
@@ -275,7 +279,7 @@ def bias(task: Task, context: Context) -> list[Any]:
 
 def controls(task: Task, context: Context) -> list[Controlled]:
     """Measure accuracy on distorted copies of a folder of labelled images."""
-    from napari_cvsuite.neurons.bias import control_rows, controls_of_folder
+    from napari_cvsuite.neurons.control_accuracy import control_rows, controls_of_folder
 
     assert task.folder is not None and isinstance(task.options, BiasOptions)
     found = controls_of_folder(task.folder, task.models, task.options, context)
@@ -287,11 +291,7 @@ def copies(task: Task, context: Context) -> list[Copies]:
     """Distort what each network sees of the image."""
     from napari_cvsuite.neurons.copies import run
 
-    found = []
-    for options, inner in task.each(context):
-        assert isinstance(options, CopyOptions)
-        found.append(run(_image(task), options, inner, task.mask))
-    return found
+    return [run(_image(task), options, inner, task.mask) for options, inner in task.each(context)]
 
 
 def report(task: Task, context: Context) -> list[Reported]:
@@ -312,30 +312,18 @@ def simplicity(task: Task, context: Context) -> list[Any]:
     """Measure how smooth a network is, and what noise does, on the image."""
     from napari_cvsuite.neurons.simplicity import run
 
-    found = []
-    for options, inner in task.each(context):
-        assert isinstance(options, SmoothnessOptions)
-        found.append(run(_image(task), options, inner))
-    return found
+    return [run(_image(task), options, inner) for options, inner in task.each(context)]
 
 
 def attack(task: Task, context: Context) -> list[Any]:
     """Search a small change that misleads each network."""
     from napari_cvsuite.neurons.mislead import run
 
-    found = []
-    for options, inner in task.each(context):
-        assert isinstance(options, AttackOptions)
-        found.append(run(_image(task), options, inner))
-    return found
+    return [run(_image(task), options, inner) for options, inner in task.each(context)]
 
 
 def ablate(task: Task, context: Context) -> list[Any]:
     """Silence channels of a layer."""
     from napari_cvsuite.neurons.silence import run
 
-    found = []
-    for options, inner in task.each(context):
-        assert isinstance(options, AblateOptions)
-        found.append(run(_image(task), options, inner))
-    return found
+    return [run(_image(task), options, inner) for options, inner in task.each(context)]

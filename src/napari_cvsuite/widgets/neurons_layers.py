@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,6 +23,7 @@ __all__ = [
     "Spot",
     "add_image",
     "add_labels",
+    "clicked",
     "height_of",
     "hide_earlier",
     "outline",
@@ -42,6 +43,8 @@ _GAP = 0.04
 """Between an image and what is put beside it, as a share of its width."""
 _COLOUR = "#e69f00"
 _SEEN = "seen by the network"
+_STILL = 3
+"""Pixels of the screen that a click may move without being a drag."""
 
 
 @dataclass(frozen=True)
@@ -205,14 +208,21 @@ def hide_earlier(viewer: Viewer) -> None:
 
 
 def add_labels(
-    viewer: Viewer, spot: Spot, name: str, data: NDArray[Any], grid: Grid, facts: dict[str, Any]
+    viewer: Viewer,
+    spot: Spot,
+    name: str,
+    data: NDArray[Any],
+    grid: Grid,
+    facts: dict[str, Any],
+    **look: Any,
 ) -> Labels:
-    """Add a new Labels layer on a grid of a plane."""
+    """Add a new Labels layer on a grid of a plane; see :func:`add_image`."""
     layer = Labels(
         data.reshape((1,) * spot.extra + data.shape),
         name=f"{spot.name}: {name}",
         metadata={"napari_cvsuite": facts, UNIT: True},
         opacity=0.5,
+        **look,
         **spot.geometry(grid),
     )
     viewer.layers.append(layer)
@@ -268,10 +278,8 @@ def outline(
     return layer
 
 
-def show_seen(
-    viewer: Viewer, spot: Spot, seen: Mapping[str, float], reuse: Layer | None
-) -> Layer | None:
-    """Outline what part of an image was seen where it is not all of it; return that layer.
+def show_seen(viewer: Viewer, spot: Spot, seen: Mapping[str, float], reuse: Layer | None) -> Layer:
+    """Outline what part of an image was seen; return that layer.
 
     Parameters
     ----------
@@ -280,9 +288,22 @@ def show_seen(
     seen : mapping
         ``top``, ``left``, ``height`` and ``width`` in pixels.
     reuse : Shapes, optional
-        The outline of an earlier look; it follows, whatever is seen now.
+        The outline of an earlier look.
     """
     part = [seen[key] for key in ("top", "left", "height", "width")]
-    if reuse is None and part[2:] == [spot.height, spot.width]:
-        return None
     return outline(viewer, spot, _SEEN, part, reuse)
+
+
+def clicked(event: Any) -> Generator[None, None, bool]:
+    """Follow the mouse until its button is up, and return whether it was a click, not a drag.
+
+    Parameters
+    ----------
+    event : napari mouse event
+        Of the press; napari changes it as the mouse goes on.
+    """
+    start = np.asarray(event.pos)
+    yield
+    while event.type == "mouse_move":
+        yield
+    return bool(np.abs(np.asarray(event.pos) - start).max() <= _STILL)

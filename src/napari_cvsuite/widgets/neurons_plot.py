@@ -6,11 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from matplotlib.backends.backend_qtagg import FigureCanvasQTAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 from qtpy.QtCore import Signal
 from qtpy.QtWidgets import QVBoxLayout, QWidget
+
+from napari_cvsuite.widgets.canvas import PlotCanvas
 
 __all__ = ["Bars", "Interval", "Line", "Plot"]
 
@@ -66,7 +67,7 @@ class Plot(QWidget):
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
         self._figure = Figure(layout="constrained")
-        self.canvas = FigureCanvasQTAgg(self._figure)
+        self.canvas = PlotCanvas(self._figure)
         self.axes = self._figure.add_subplot()
         self._text, self._back = "black", "white"
         self._names: list[str] = []

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -20,6 +20,7 @@ from napari_cvsuite.widgets.neurons_actions import (
     ATTACK,
     BIAS,
     CHANNELS,
+    CLASSES,
     CONTROLS,
     COPIES,
     DISSECT,
@@ -31,6 +32,7 @@ from napari_cvsuite.widgets.neurons_actions import (
     SIMPLICITY,
 )
 from napari_cvsuite.widgets.neurons_browse import Browser, Run, Step
+from napari_cvsuite.widgets.neurons_classes import class_steps
 from napari_cvsuite.widgets.neurons_job import Browsed, Channel, Mask, Reported
 from napari_cvsuite.widgets.neurons_layers import (
     GROWING,
@@ -49,6 +51,7 @@ __all__ = ["Shower", "facts_of"]
 
 _NOUNS = {
     SALIENCY: "measures",
+    CLASSES: "classes",
     CHANNELS: "channels",
     MAXIMISE: "steps",
     PATCHES: "patches",
@@ -111,8 +114,9 @@ class Shower(QObject):
             return [partial(self._mask, run, found[0])]
         if isinstance(found[0], Channel):
             return [partial(self._channel, run, found[0])]
-        makers = {
+        makers: dict[str, Callable[[Run, Sequence[Any]], list[Step]]] = {
             SALIENCY: self._saliency,
+            CLASSES: partial(class_steps, self._viewer, self.panels[CLASSES]),
             CHANNELS: self.browser.channels,
             MAXIMISE: self._maximise,
             PATCHES: self.browser.patches,
@@ -125,7 +129,7 @@ class Shower(QObject):
         else:
             made = makers[run.action](run, found)
         self._runs[run.action] = run
-        if run.action in (SALIENCY, CHANNELS, MAXIMISE, COPIES, ATTACK):
+        if run.action in (SALIENCY, CLASSES, CHANNELS, MAXIMISE, COPIES, ATTACK):
             made.insert(0, partial(hide_earlier, self._viewer))
         facts = facts_of(found[0])
         if run.spot is not None and "seen" in facts:
@@ -135,7 +139,7 @@ class Shower(QObject):
     # Layers ------------------------------------------------------------------------------------
 
     def _seen(self, spot: Spot, box: dict[str, float]) -> None:
-        """Show what part of the image was seen, where it is not all of it."""
+        """Show what part of the image was seen."""
         self._outline = show_seen(self._viewer, spot, box, self._outline)
 
     def _saliency(self, run: Run, found: Sequence[Any]) -> list[Step]:

@@ -48,11 +48,16 @@ def bias(panel: Panel, found: Sequence[Any]) -> None:
 
 def controls(panel: Panel, found: Sequence[Any]) -> None:
     """Show accuracy on distorted copies of many images."""
+    from napari_cvsuite.neurons.control_accuracy import CORRUPTION_WORDS, MEAN_ERROR
+
     text = (
         "Accuracy with 95 % intervals; that of distorted copies on the images that all models "
         "name rightly. Tag: of the paper, of its released code (secondary), or ours."
     )
-    panel.show_result(text, found[0].rows)
+    rows = found[0].rows
+    if rows[-1]["control"] == MEAN_ERROR:
+        text += f"<br>{CORRUPTION_WORDS}"
+    panel.show_result(text, rows)
 
 
 def simplicity(panel: Panel, found: Sequence[Any]) -> None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from napari_cvsuite.neurons.bias import Conflict
+    from napari_cvsuite.neurons.class_map import ClassMap
     from napari_cvsuite.neurons.copies import Copies
     from napari_cvsuite.neurons.dissecting import Dissected
     from napari_cvsuite.neurons.explain import Check, Explained
@@ -24,6 +25,7 @@ __all__ = [
     "ablation",
     "attack",
     "bias",
+    "classes",
     "copies",
     "detectors",
     "dissection",
@@ -133,6 +135,20 @@ def _trust(check: Check) -> str:
         f"Check: insertion {mine.insertion_auc:.3f} (random map {random.insertion_auc:.3f}), "
         f"deletion {mine.deletion_auc:.3f} ({random.deletion_auc:.3f}): it {words}."
     )
+
+
+def classes(found: Sequence[ClassMap]) -> tuple[str, list[Row]]:
+    """Say what a map of classes is, and where each class leads."""
+    shares = {model_of(one): {row["class"]: row["share"] for row in one.rows()} for one in found}
+    names = dict.fromkeys(name for own in shares.values() for name in own)
+    lines = [f"<b>{model_of(one)}</b>: {escape(one.words)}" for one in found]
+    lines.append("Below: the share of places at which each class leads.")
+    rows: list[Row] = [
+        {"class": name, "label": found[0].classes.index(name) + 1}
+        | {model: own.get(name, 0.0) for model, own in shares.items()}
+        for name in names
+    ]
+    return "<br>".join(lines), rows
 
 
 # Dissection ------------------------------------------------------------------------------------

@@ -51,7 +51,7 @@ class PathsDock(QWidget):
 
     def __init__(self, napari_viewer: Viewer) -> None:
         super().__init__()
-        self._viewer = napari_viewer
+        self.viewer = napari_viewer
         self.runner, self.live = JobRunner(self), JobRunner(self)
         self.inputs = Inputs(napari_viewer, self)
         self.prediction = Prediction()
@@ -118,9 +118,9 @@ class PathsDock(QWidget):
         self.pages.changed.connect(self._changed)
         self.asks.connect_pages()
         self.measures.connect_pages()
-        self._viewer.dims.events.point.connect(self._moved)
-        self._viewer.events.theme.connect(self._recolour)
-        self._viewer.bind_key(RUN_KEY, self._run_from_key, overwrite=True)
+        self.viewer.dims.events.point.connect(self._moved)
+        self.viewer.events.theme.connect(self._recolour)
+        self.viewer.bind_key(RUN_KEY, self._run_from_key, overwrite=True)
 
     # States ------------------------------------------------------------------------------------
 
@@ -139,7 +139,7 @@ class PathsDock(QWidget):
             self.run()
 
     def _recolour(self, *_: object) -> None:
-        self._colours = theme_colours(self._viewer)
+        self._colours = theme_colours(self.viewer)
         self.pages.set_colours(*self._colours)
 
     def _fail(self, text: str) -> None:
@@ -186,7 +186,7 @@ class PathsDock(QWidget):
             return None
         # The array itself, as another may stand in the same layer by now.
         key = (options, self.inputs.device.device(), id(layer.data))
-        return Place(key, Spot.of(layer, self._viewer), layer)
+        return Place(key, Spot.of(layer, self.viewer), layer)
 
     @property
     def current(self) -> Known | None:
@@ -197,6 +197,7 @@ class PathsDock(QWidget):
 
     def _moved(self, *_: object) -> None:
         """Note that another image or slice may be looked at."""
+        self.measures.mark_slice()
         if self.known is not None:
             self._follow_later.start()
 
@@ -304,7 +305,7 @@ class PathsDock(QWidget):
             subject = looked.session.subject
             text = f"Done on {subject.device}. Intensity: {looked.session.seen.window}."
             place = self.known.place if self.known is not None else None
-            if place is not None and place.layer not in self._viewer.layers:
+            if place is not None and place.layer not in self.viewer.layers:
                 text += f" The layer {place.spot.name} is gone; its result is here."
         self.run_bar.say(text)
 
@@ -331,10 +332,11 @@ class PathsDock(QWidget):
         self._save()
         self.runner.close()
         self.live.close()
-        self._viewer.dims.events.point.disconnect(self._moved)
-        self._viewer.events.theme.disconnect(self._recolour)
-        for part in (self.inputs, self.effect, self.pages, self.save_row, self.layers):
+        self.viewer.dims.events.point.disconnect(self._moved)
+        self.viewer.events.theme.disconnect(self._recolour)
+        parts = (self.inputs, self.effect, self.pages, self.save_row, self.layers, self.measures)
+        for part in parts:
             part.close_down()
         self.known = self._place = self._show = None
-        self._viewer.bind_key(RUN_KEY, None, overwrite=True)
+        self.viewer.bind_key(RUN_KEY, None, overwrite=True)
         super().closeEvent(event)

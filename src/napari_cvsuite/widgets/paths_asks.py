@@ -49,6 +49,7 @@ class Asks(QObject):
         pages.picture.toggled.connect(lambda *_: self.switch())
         pages.picture.picked.connect(self.pick)
         pages.picture_page.all_button.clicked.connect(lambda _: self.switch_off(()))
+        pages.picture_page.weighed.connect(self.switch)
         pages.numbers.plot.path_chosen.connect(self._bar_clicked)
         pages.numbers.table.row_chosen.connect(self._row_clicked)
         pages.maps.wanted.connect(lambda: self.show_map(pages.maps.options()))
@@ -82,16 +83,16 @@ class Asks(QObject):
         assert known is not None
         dock.live.cancel()
         dock.layers.release()
-        off = pages.picture.off if _names(pages) == known.names else frozenset()
+        weights = pages.picture.weights if _names(pages) == known.names else {}
         pages.picture_page.set_paths(known.names)
-        pages.picture.set_off(off)
+        pages.picture_page.set_weights(weights)
         pages.picture_page.say("")
         pages.maps.set_paths(known.names)
         dock.layers.show_seen(known.place.spot, asdict(known.looked.session.seen.box))
         dock.request = known.contributions(self._text() or "")
         dock.prediction.fade(False)
         self.refresh()
-        if off:
+        if weights:
             self.switch()
 
     def refresh(self) -> None:
@@ -136,8 +137,8 @@ class Asks(QObject):
     def _show_prediction(self, known: Known) -> None:
         glances = [Glance("all paths", known.likely, ())]
         if known.answer is not None:
-            count = len(known.answer.off)
-            title = f"{count} path{'s' if count > 1 else ''} off"
+            count, off = len(known.answer.weights), not any(known.answer.weights.values())
+            title = f"{count} path{'s' if count > 1 else ''} {'off' if off else 'changed'}"
             glances.append(Glance(title, known.answer.likely, ()))
         self._dock.prediction.show_glances(glances)
         self._dock.pages.picture.set_outcome(outcome(known.likely, known.answer))
@@ -145,12 +146,12 @@ class Asks(QObject):
     # Switches ----------------------------------------------------------------------------------
 
     def _off_changed(self) -> None:
-        if self._dock.pages.picture.off:
+        if self._dock.pages.picture.weights:
             self.switch()
 
     def switch_off(self, numbers: Iterable[int]) -> None:
         """Switch these paths off, and no others."""
-        self._dock.pages.picture.set_off(numbers)
+        self._dock.pages.picture_page.set_weights(dict.fromkeys(numbers, 0.0))
         self.switch()
 
     def _show_off(self, names: Iterable[str]) -> None:
@@ -168,9 +169,9 @@ class Asks(QObject):
             dock.ask("look", None, None)
             return
         dock.live.cancel()
-        off, looked = dock.pages.picture.off, known.looked
+        weights, looked = dock.pages.picture.weights, known.looked
         known.answer = None
-        if not off:
+        if not weights:
             self._show_prediction(known)
             return
         intervention = dock.effect.off_intervention
@@ -180,12 +181,11 @@ class Asks(QObject):
             dock.run_bar.say(str(error), "error")
             return
         dock.live.start(
-            lambda context: (known, job.without(looked, off, intervention, instead, context)),
+            lambda context: (known, job.weighed(looked, weights, intervention, instead, context)),
             dock.inputs.device.device(),
             "switch",
         )
-        names = dock.pages.off_names()
-        options = looked.what_if(intervention, instead.kind, "", names)
+        options = looked.asked.what_if(intervention, instead.kind, "", *dock.pages.changes())
         dock.request = known.request("paths.whatif", options, *instead.references)
 
     def answered(self, outcome: Any) -> None:
@@ -228,7 +228,7 @@ class Asks(QObject):
             options = replace(known.looked.asked.options, target=text)
             return known.request("paths.contributions", options, *instead.references)
         kind = "total_module" if name == ESTIMATE else name
-        made = known.looked.what_if(kind, instead.kind, text)
+        made = known.looked.asked.what_if(kind, instead.kind, text)
         made = replace(made, estimate=name == ESTIMATE)
         return known.request("paths.whatif", made, *instead.references)
 
@@ -249,6 +249,7 @@ class Asks(QObject):
     def pick(self, number: int) -> None:
         """Say what a path is, and lay its map over the image if it has one."""
         pages, known = self._dock.pages, self._dock.known
+        pages.picture_page.show_weight(number)
         box = pages.picture.boxes[number]
         if known is None:
             return
@@ -276,7 +277,7 @@ class Asks(QObject):
         target = text if chosen["kind"] != "relevance" else self._dock.inputs.label.value()
 
         def work(looked: job.Looked, context: Context) -> tuple[MapOptions, PathMap]:
-            options = MapOptions(**looked.view(), target=target, **chosen)
+            options = MapOptions(**looked.asked.view(), target=target, **chosen)
             return options, job.map_of(looked, options, context)
 
         def show(made: tuple[MapOptions, PathMap]) -> None:

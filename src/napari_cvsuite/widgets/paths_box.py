@@ -74,6 +74,7 @@ class PathBox(QAbstractButton):
         self.name = name
         self.value, self.limit, self.what = math.nan, 1.0, ""
         self.marked = False
+        self.weight = 1.0
         self.setCheckable(True)
         self.setChecked(True)
         self.setFocusPolicy(Qt.FocusPolicy.ClickFocus)
@@ -95,6 +96,15 @@ class PathBox(QAbstractButton):
         self._describe()
         self.update()
 
+    def set_weight(self, weight: float) -> None:
+        """Weigh the path while it is in the sum; 0 takes it out. Nobody is told."""
+        self.blockSignals(True)
+        self.setChecked(weight != 0)
+        self.blockSignals(False)
+        self.weight = weight or 1.0
+        self._describe()
+        self.update()
+
     def set_marked(self, marked: bool) -> None:
         """Show whether this is the picked path."""
         self.marked = marked
@@ -102,6 +112,8 @@ class PathBox(QAbstractButton):
 
     def _describe(self, *_: object) -> None:
         state = "in the sum" if self.isChecked() else "taken out"
+        if self.isChecked() and self.weight != 1:
+            state = f"weighed by {self.weight:g}"
         share = "" if math.isnan(self.value) else f"{self.what} {self.value:+.4g}"
         self.setAccessibleName(", ".join(filter(None, (self.name, share, state))))
         lines = [f"<b>{self.name}</b>: {long_name(self.name)}", share, f"It is {state}."]
@@ -165,6 +177,8 @@ class PathBox(QAbstractButton):
         painter.setFont(font)
         place = body.adjusted(self._switch().right() + 2, 0, -4, 0)
         text = f"{self.value:+.2f}" if known else self.name
+        # The number is that of the network as it is.
+        text = f"× {self.weight:g}" if on and self.weight != 1 else text
         painter.drawText(place, int(Qt.AlignmentFlag.AlignCenter), text)
         if self.hasFocus():
             painter.setBrush(Qt.BrushStyle.NoBrush)

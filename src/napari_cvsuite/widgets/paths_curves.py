@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from qtpy.QtCore import Signal
 from qtpy.QtWidgets import (
     QComboBox,
@@ -33,12 +35,14 @@ if TYPE_CHECKING:
     from napari_cvsuite.paths.counting import Lengths
     from napari_cvsuite.paths.depth import Lens
     from napari_cvsuite.paths.frequency import Frequencies
+    from napari_cvsuite.paths.stack import StackEffects
 
-__all__ = ["DEPTH", "FREQUENCY", "LENGTHS", "CurvesPage"]
+__all__ = ["DEPTH", "FREQUENCY", "LENGTHS", "STACK", "CurvesPage"]
 
 DEPTH = "Prediction after each layer"
 FREQUENCY = "Spatial frequencies of every path"
 LENGTHS = "Lengths of the paths"
+STACK = "Every slice, with paths off"
 """Names of the curves."""
 _CURVES = {
     DEPTH: "The classifier applied to the sum of the paths up to each layer (logit lens).",
@@ -46,14 +50,26 @@ _CURVES = {
     "the grid of patches, relative to the mean. The slices of the image, or a folder of images, "
     "are averaged.",
     LENGTHS: "How many terms the sum has, and through how many modules the routes in them go.",
+    STACK: "Every slice of the image without the paths that are switched off in the picture, and "
+    "with the others as they are weighed there, one slice at a time.",
 }
+_FACTS = ("model", "weights_sha256", "image", "version")
 _MOST_CLASSES = 5
 
 
 class CurvesPage(QWidget):
-    """Curves of depth, frequency and length, one at a time."""
+    """Curves of depth, frequency, length or slices, one at a time.
+
+    Signals
+    -------
+    wanted ()
+        To be drawn.
+    slice_chosen (int)
+        A slice of the curve over slices was clicked, or its row.
+    """
 
     wanted = Signal()
+    slice_chosen = Signal(int)
 
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
@@ -83,7 +99,14 @@ class CurvesPage(QWidget):
         narrow(self.what)
         self.what.currentIndexChanged.connect(lambda _: self._arrange())
         self.button.clicked.connect(lambda _: self.wanted.emit())
+        self.plot.place_chosen.connect(self._place_chosen)
+        self.table.row_chosen.connect(self._row_chosen)
+        self._slices = 0
         self._arrange()
+
+    def choose(self, name: str) -> None:
+        """Choose a curve."""
+        self.what.setCurrentText(name)
 
     def _arrange(self) -> None:
         name = self.what.currentText()
@@ -93,10 +116,12 @@ class CurvesPage(QWidget):
             if widget is not None:
                 widget.setVisible(name == FREQUENCY)
 
-    def _show(self, words: str, found: Any) -> None:
+    def _show(self, words: str, found: Any, hidden: Sequence[str] = ()) -> None:
+        self._slices = 0
         self.words.setText(words)
-        facts = {name: found.provenance[name] for name in ("model", "weights_sha256", "version")}
-        show_rows(self.table, [{**row, **facts} for row in found.rows()], tuple(facts))
+        facts = {name: found.provenance[name] for name in _FACTS if name in found.provenance}
+        rows = [{**row, **facts} for row in found.rows()]
+        show_rows(self.table, rows, (*hidden, *facts))
 
     def show_lens(self, found: Lens) -> None:
         """Draw the probabilities of the likeliest classes, and of the target, after each layer."""
@@ -160,6 +185,55 @@ class CurvesPage(QWidget):
             f"route that ends in it, {total:.3g} in all; only the paths add up exactly.",
             found,
         )
+
+    # Slices ------------------------------------------------------------------------------------
+
+    def show_stack(self, found: StackEffects) -> None:
+        """Draw the target's logit in every slice, before and after."""
+        slices, target = range(len(found.indices)), found.target
+        after = target.of(found.after).tolist()
+        changed = found.changed.nonzero()[0].tolist()
+        curves = [
+            Curve("whole network", slices, target.of(found.before).tolist()),
+            Curve(found.intervention, slices, after, COLOURS["ffn"]),
+            Curve("prediction changes", changed, [after[k] for k in changed], "#d55e00", "x"),
+        ]
+        self.plot.show_curves(curves, "slice", f"logit of {target.name}", whole=True)
+        self.plot.canvas.setToolTip("Click a slice to go there.")
+        self._show(_stack_words(found), found, _SAME)
+        self._slices = len(slices)
+
+    def mark_slice(self, number: int) -> None:
+        """Mark a slice, while slices are shown."""
+        if self._slices:
+            self.plot.set_mark(number)
+
+    def _place_chosen(self, place: int) -> None:
+        if self._slices:
+            self.slice_chosen.emit(max(0, min(self._slices - 1, place)))
+
+    def _row_chosen(self, row: dict[str, Any]) -> None:
+        if self._slices:
+            self.slice_chosen.emit(int(row["slice"]))
+
+
+_SAME = ("class", "paths", "intervention", "replacement")
+"""Columns of slices that are the same in every row: for the file, not for the eye."""
+
+
+def _stack_words(found: StackEffects) -> str:
+    known = np.flatnonzero(~np.isnan(found.effects))
+    blank = len(found.effects) - len(known)
+    text = f"{blank} slices without any finite pixel are left out. " if blank else ""
+    if not len(known):
+        return text
+    most = known[np.abs(found.effects[known]).argmax()]
+    return (
+        f"By {found.intervention} of {found.name} ({found.replacement}) the prediction changes in "
+        f"{found.changed.sum()} of {len(known)} slices. The logit of {found.target.name} loses "
+        f"{found.effects[known].mean():+.3f} on average, most in slice {most} "
+        f"({found.effects[most]:+.3f}). {text}<i>Click a slice to go there.</i>"
+    )
 
 
 def _likeliest(found: Lens) -> list[str]:

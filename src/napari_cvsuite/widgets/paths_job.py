@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any
 
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from napari_cvsuite.paths.session import Answer, Session
     from napari_cvsuite.paths.subject import Target
 
-__all__ = ["Asked", "Instead", "Looked", "effect", "look", "map_of", "patch", "without"]
+__all__ = ["Asked", "Instead", "Looked", "effect", "look", "map_of", "patch", "weighed"]
 
 
 @dataclass(frozen=True)
@@ -38,6 +39,24 @@ class Asked:
 
     image: Image
     options: ContributionOptions
+
+    def view(self) -> dict[str, Any]:
+        """Return the options of what the network sees, and of which network it is."""
+        return {one.name: getattr(self.options, one.name) for one in fields(PathOptions)}
+
+    def what_if(
+        self, intervention: str, replacement: str, target: str, off: str = "", weights: str = ""
+    ) -> WhatIfOptions:
+        """Return the options of an intervention on each part in turn, or on those named."""
+        return WhatIfOptions(
+            **self.view(),
+            target=target,
+            intervention=intervention,
+            replacement=replacement,
+            off=off,
+            weights=weights,
+            estimate=False,
+        )
 
 
 @dataclass(frozen=True)
@@ -100,29 +119,11 @@ class Looked:
             if (one.kind, one.key, with_heads) in self.replacements:
                 return self.replacements[one.kind, one.key, with_heads]
         kind = "total_head" if heads else "total_module"
-        options = self.what_if(kind, one.kind, "")
+        options = self.asked.what_if(kind, one.kind, "")
         made = replacement_for(self.session, self.asked.image, options, context, one.others)
         assert made is not None
         self.replacements[one.kind, one.key, heads] = made
         return made
-
-    def view(self) -> dict[str, Any]:
-        """Return the options of what the network sees, and of which network it is."""
-        given = self.asked.options
-        return {one.name: getattr(given, one.name) for one in fields(PathOptions)}
-
-    def what_if(
-        self, intervention: str, replacement: str, target: str, off: str = ""
-    ) -> WhatIfOptions:
-        """Return the options of an intervention on each part in turn, or on those of `off`."""
-        return WhatIfOptions(
-            **self.view(),
-            target=target,
-            intervention=intervention,
-            replacement=replacement,
-            off=off,
-            estimate=False,
-        )
 
 
 def look(asked: Asked, context: Context) -> Looked:
@@ -145,26 +146,30 @@ def look(asked: Asked, context: Context) -> Looked:
         return Looked(asked, session, None, str(error))
 
 
-def without(
-    looked: Looked, off: frozenset[int], intervention: str, instead: Instead, context: Context
+def weighed(
+    looked: Looked,
+    weights: Mapping[int, float],
+    intervention: str,
+    instead: Instead,
+    context: Context,
 ) -> Answer:
-    """Return the prediction while some paths are off.
+    """Return the prediction while some paths are off or weighed.
 
     Parameters
     ----------
     looked : Looked
-    off : frozenset of int
-        Numbers of the paths.
+    weights : mapping of int to float
+        By the number of the path; 0 is off.
     intervention : {"removed_final", "total_module"}
     instead : Instead
         For total_module.
     context : Context
     """
     made = None
-    if intervention == "total_module" and off:
+    if intervention == "total_module" and weights:
         made = looked.instead(instead, False, context)
-    names = [looked.session.names[number] for number in sorted(off)]
-    return looked.session.without(names, intervention, made, context)
+    named = {looked.session.names[number]: one for number, one in weights.items()}
+    return looked.session.weighed(named, intervention, made, context)
 
 
 def effect(
@@ -189,7 +194,7 @@ def effect(
     if intervention == DIFFERENCE:
         return _difference(looked, instead, context)
     made = looked.instead(instead, intervention == "total_head", context)
-    options = looked.what_if(intervention, instead.kind, target)
+    options = looked.asked.what_if(intervention, instead.kind, target)
     kept = "" if intervention == "removed_final" else instead.name
     return effect_column(of_session(looked.session, options, context, made), kept)
 

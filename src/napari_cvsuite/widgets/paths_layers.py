@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Generator
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 from napari.layers import Image, Layer
 from napari.viewer import Viewer
 
@@ -14,6 +13,7 @@ from napari_cvsuite.widgets.neurons_layers import (
     SIGNED,
     Spot,
     add_image,
+    clicked,
     hide_earlier,
     replace_image,
     show_seen,
@@ -23,9 +23,6 @@ if TYPE_CHECKING:
     from napari_cvsuite.paths.maps import PathMap
 
 __all__ = ["MapLayers"]
-
-_STILL = 3
-"""Pixels of the screen that a click may move without being a drag."""
 
 
 class MapLayers:
@@ -45,7 +42,7 @@ class MapLayers:
         self._listening: list[Image] = []
 
     def show_seen(self, spot: Spot, box: dict[str, float]) -> None:
-        """Draw what part of the image was seen, where it is not all of it."""
+        """Draw what part of the image was seen."""
         self._outline = show_seen(self._viewer, spot, box, self._outline)
 
     def add(self, found: PathMap, spot: Spot, model: str, again: bool = False) -> Image:
@@ -110,11 +107,7 @@ class MapLayers:
 
     def _pressed(self, layer: Image, event: Any) -> Generator[None, None, None]:
         """Tell of a click, which is no drag."""
-        start = np.asarray(event.pos)
-        yield
-        while event.type == "mouse_move":
-            yield
-        if np.abs(np.asarray(event.pos) - start).max() > _STILL:
+        if not (yield from clicked(event)):
             return
         y, x = (round(float(one)) for one in layer.world_to_data(event.position)[-2:])
         height, width = layer.data.shape[-2:]

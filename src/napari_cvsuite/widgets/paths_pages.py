@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from qtpy.QtCore import Signal
+from qtpy.QtCore import Qt, Signal
 from qtpy.QtWidgets import (
     QComboBox,
     QFormLayout,
@@ -16,7 +16,9 @@ from qtpy.QtWidgets import (
     QVBoxLayout,
     QWidget,
 )
+from superqt import QLabeledDoubleSlider
 
+from napari_cvsuite.paths.options import MOST_WEIGHT
 from napari_cvsuite.widgets.neurons_fields import EntryBox
 from napari_cvsuite.widgets.neurons_results import NumberModel
 from napari_cvsuite.widgets.object_table import ObjectTable
@@ -48,29 +50,92 @@ def _column(page: QWidget, *widgets: QWidget) -> QVBoxLayout:
 
 
 class PicturePage(QWidget):
-    """The network as parallel paths, with a way to put all of them back."""
+    """The network as parallel paths, a weight for the picked one, a way to put all of them back.
+
+    Signals
+    -------
+    weighed ()
+        The picked path was given another weight by the user.
+    stack_wanted ()
+        The same is to be done to every slice.
+    """
+
+    weighed = Signal()
+    stack_wanted = Signal()
 
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
         self.picture = PathPicture()
-        self.hint = QLabel("Switch: take a path out. Number: show where it looks.")
+        self.hint = QLabel("Switch: take a path out. Number: show where it looks, and weigh it.")
         self.hint.setWordWrap(True)
         self.words = words_label()
+        self.weight = QLabeledDoubleSlider(Qt.Orientation.Horizontal)
+        self.weight.setRange(0, MOST_WEIGHT)
+        self.weight.setDecimals(2)
+        self.weight.setSingleStep(0.05)  # type: ignore[arg-type]  # It takes fractions.
+        self.weight.setToolTip("0 takes the path out, 1 leaves it as it is.")
+        self.stack_button = QPushButton("Apply to stack")
+        self.stack_button.setToolTip(
+            "Predict every slice without the paths that are out, and with the others as weighed."
+        )
         self.all_button = QPushButton("Put all paths back")
-        row = QHBoxLayout()
+        self._lay_out()
+        self.picture.toggled.connect(self._toggled)
+        self.weight.valueChanged.connect(self._weigh)
+        self.stack_button.clicked.connect(lambda _: self.stack_wanted.emit())
+
+    def _lay_out(self) -> None:
+        self._weight_of = QLabel()
+        weight, row = QHBoxLayout(), QHBoxLayout()
+        weight.addWidget(self._weight_of)
+        weight.addWidget(self.weight, 1)
         row.addStretch(1)
+        row.addWidget(self.stack_button)
         row.addWidget(self.all_button)
-        column = _column(self, self.hint, self.picture, self.words)
+        column = _column(self, self.hint, self.picture)
+        column.addLayout(weight)
+        column.addWidget(self.words)
         column.addLayout(row)
-        self.words.setVisible(False)
-        self.hint.setVisible(False)
-        self.all_button.setVisible(False)
+        self._weighing, self._shown = -1, (self.hint, self.stack_button, self.all_button)
+        for widget in (self.words, self.weight, self._weight_of, *self._shown):
+            widget.setVisible(False)
 
     def set_paths(self, names: Sequence[str]) -> None:
         """Draw the paths of a network."""
+        if len(names) != len(self.picture.boxes):
+            self.show_weight(-1)
         self.picture.set_paths(names)
-        self.hint.setVisible(bool(names))
-        self.all_button.setVisible(bool(names))
+        for widget in self._shown:
+            widget.setVisible(bool(names))
+
+    # Weights -----------------------------------------------------------------------------------
+
+    def set_weights(self, weights: Mapping[int, float]) -> None:
+        """Weigh these paths, and no others; 0 takes a path out. Nobody is told."""
+        self.picture.set_weights(weights)
+        self.show_weight(self._weighing)
+
+    def show_weight(self, number: int) -> None:
+        """Offer the weight of a path, -1 for none."""
+        self._weighing = number
+        for widget in (self.weight, self._weight_of):
+            widget.setVisible(number >= 0)
+        if number >= 0:
+            self._weight_of.setText(f"Weight of {self.picture.boxes[number].name}")
+            self.weight.blockSignals(True)
+            self.weight.setValue(self.picture.weights.get(number, 1.0))
+            self.weight.blockSignals(False)
+
+    def _toggled(self, number: int, on: bool) -> None:
+        if number == self._weighing:
+            self.show_weight(number)
+
+    def _weigh(self, weight: float) -> None:
+        before = self.picture.weights
+        # The slider counts in fractions of its pixels.
+        self.picture.set_weights({**before, self._weighing: round(weight, 2)})
+        if self.picture.weights != before:
+            self.weighed.emit()
 
     def say(self, text: str) -> None:
         """Show words under the picture; none hides them."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 
 from qtpy.QtCore import QPointF, QRectF, QSize, Qt, Signal
@@ -64,7 +64,7 @@ class PathPicture(QWidget):
             ``embed``, ``msa_0``, ``ffn_0``, ``msa_1`` and so on.
         """
         if [box.name for box in self.boxes] == list(names):
-            self.set_off(())
+            self.set_weights({})
             return
         for box in self.boxes:
             box.setParent(None)
@@ -106,14 +106,10 @@ class PathPicture(QWidget):
             box.show_value(value, self._limit, title)
         self.update()
 
-    def set_off(self, off: Iterable[int]) -> None:
-        """Take these paths out, and no others; nobody is told."""
-        out = set(off)
+    def set_weights(self, weights: Mapping[int, float]) -> None:
+        """Weigh these paths, and no others; 0 takes a path out. Nobody is told."""
         for number, box in enumerate(self.boxes):
-            box.blockSignals(True)
-            box.setChecked(number not in out)
-            box.blockSignals(False)
-            box.show_value(box.value, box.limit, box.what)
+            box.set_weight(weights.get(number, 1.0))
         self.update()
 
     def set_outcome(self, text: str) -> None:
@@ -138,6 +134,12 @@ class PathPicture(QWidget):
     def off(self) -> frozenset[int]:
         """Numbers of the paths that are taken out."""
         return frozenset(n for n, box in enumerate(self.boxes) if not box.isChecked())
+
+    @property
+    def weights(self) -> dict[int, float]:
+        """Weights of the paths that have another than 1; 0 for those that are taken out."""
+        found = {n: box.weight if box.isChecked() else 0.0 for n, box in enumerate(self.boxes)}
+        return {number: weight for number, weight in found.items() if weight != 1}
 
     @property
     def current(self) -> int:

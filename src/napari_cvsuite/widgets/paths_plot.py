@@ -116,16 +116,19 @@ class PathPlot(Plot):
     -------
     path_chosen (int)
         The bar of a path was clicked.
+    place_chosen (int)
+        Curves over whole numbers were clicked, nearest this one.
     """
 
     path_chosen = Signal(int)
+    place_chosen = Signal(int)
 
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
         self._paths: list[str] = []
         self._values: list[float] = []
         self._at: list[float] = []
-        self._title = ""
+        self._title, self._counts = "", False
         self.mark: Any = None
         self.canvas.mpl_connect("motion_notify_event", self._hovered)
         self.canvas.mpl_connect("button_press_event", self._clicked)
@@ -187,6 +190,7 @@ class PathPlot(Plot):
                 self.axes.fill_between(one.x, one.low, one.high, color=one.colour, alpha=0.2, lw=0)
         if percent:
             self.axes.yaxis.set_major_formatter(PercentFormatter(1.0))
+        self._counts = whole
         if whole:
             self.axes.xaxis.set_major_locator(MaxNLocator(8, integer=True))
         self._legend(min(4, sum(one.named for one in curves)))
@@ -208,7 +212,7 @@ class PathPlot(Plot):
         return made.getvalue()
 
     def _start(self, x: str, y: str) -> None:
-        self.mark = None
+        self.mark, self._counts = None, False
         self._paths, self._values, self._at = [], [], []
         self._begin(x, y)
         self.canvas.setToolTip("")
@@ -236,8 +240,12 @@ class PathPlot(Plot):
 
     def _clicked(self, event: Any) -> None:
         number = self._bar(event)
-        if number is not None and event.button == 1:
+        if event.button != 1:
+            return
+        if number is not None:
             self.path_chosen.emit(number)
+        elif self._counts and event.inaxes is self.axes:
+            self.place_chosen.emit(round(event.xdata))
 
 
 def _place(number: int) -> float:

@@ -114,6 +114,12 @@ class Pages(QWidget):
         """Return the paths that are switched off, with commas between."""
         return ",".join(self.picture.boxes[number].name for number in sorted(self.picture.off))
 
+    def changes(self) -> tuple[str, str]:
+        """Return the paths that are switched off, and weights of others, as jobs write them."""
+        found = self.picture.weights.items()
+        weighed = (f"{self.picture.boxes[n].name}={one:g}" for n, one in found if one)
+        return self.off_names(), ",".join(weighed)
+
     def show_map(self, found: PathMap) -> None:
         """Say what a map is of, where one can be asked for."""
         self.maps.show_map(found)
@@ -143,7 +149,7 @@ class Pages(QWidget):
 
     def set_busy(self, busy: bool, model: str) -> None:
         """Let buttons wait while something runs."""
-        for button in (self.maps.button, self.curves.button):
+        for button in (self.maps.button, self.curves.button, self.picture_page.stack_button):
             button.setEnabled(not busy)
         for page in self.labelled:
             page.choice.check(model, self.off_names(), busy)

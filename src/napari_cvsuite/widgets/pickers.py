@@ -69,7 +69,7 @@ class LayerPicker(QComboBox):
             viewer.layers.selection.events.changed.connect(self._tell)
         self._wanted: Enum | None = None
         self.activated.connect(lambda _: self._note())
-        self._named: list[Layer] = []
+        self._heard: list[Layer] = []
         self.currentIndexChanged.connect(lambda _: self.changed.emit())
         self.refresh()
 
@@ -100,7 +100,7 @@ class LayerPicker(QComboBox):
     def refresh(self, *_: object) -> None:
         """Read the layers anew; the choice stays where its layer does."""
         before = self.currentData()
-        self._listen_to_names()
+        self._listen(list(self._viewer.layers))
         self.blockSignals(True)
         self.clear()
         if self._first:
@@ -116,22 +116,21 @@ class LayerPicker(QComboBox):
         self.blockSignals(False)
         self.changed.emit()
 
-    def _listen_to_names(self) -> None:
-        self._forget_layers()
-        self._named = list(self._viewer.layers)
-        for layer in self._named:
-            layer.events.name.connect(self.refresh)
-            layer.events.metadata.connect(self._tell)
-            if self._last is not None:
-                layer.events.visible.connect(self._tell)
-
-    def _forget_layers(self) -> None:
-        for layer in self._named:
-            layer.events.name.disconnect(self.refresh)
-            layer.events.metadata.disconnect(self._tell)
-            if self._last is not None:
-                layer.events.visible.disconnect(self._tell)
-        self._named = []
+    def _listen(self, layers: list[Layer]) -> None:
+        """Listen to these layers and no others; napari takes long over each connection."""
+        for layer in self._heard:
+            if layer not in layers:
+                layer.events.name.disconnect(self.refresh)
+                layer.events.metadata.disconnect(self._tell)
+                if self._last is not None:
+                    layer.events.visible.disconnect(self._tell)
+        for layer in layers:
+            if layer not in self._heard:
+                layer.events.name.connect(self.refresh)
+                layer.events.metadata.connect(self._tell)
+                if self._last is not None:
+                    layer.events.visible.connect(self._tell)
+        self._heard = layers
 
     def _tell(self, *_: object) -> None:
         self.changed.emit()
@@ -141,7 +140,7 @@ class LayerPicker(QComboBox):
         events = self._viewer.layers.events
         for event in (events.inserted, events.removed, events.reordered):
             event.disconnect(self.refresh)
-        self._forget_layers()
+        self._listen([])
         if self._last is not None:
             self._viewer.layers.selection.events.changed.disconnect(self._tell)
             self._last = None
@@ -267,6 +266,13 @@ class ModelPicker(QComboBox):
     def _added(self, name: Any) -> None:
         self.refresh()
         self.choose(str(name))
+        chosen, card = self.card(), Catalogue().get(str(name))
+        if chosen != card:
+            here = self._architecture or self._task
+            self.failed.emit(
+                f"{name} was added, but is not for this dock: it is a {card.architecture} network "
+                f"for {card.task}, and {here} is wanted here."
+            )
 
     def _show_card(self) -> None:
         card = self.card()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +18,7 @@ __all__ = [
     "crop",
     "current_plane",
     "current_view",
+    "go_to",
     "matching",
     "shapes_box",
     "whole",
@@ -79,6 +80,26 @@ def current_plane(
         index = int(np.clip(round(float(here[axis])), 0, stop[axis] - 1))
         start[axis], stop[axis] = index, index + 1
     return Selection(tuple(start), tuple(stop))
+
+
+def go_to(viewer: Viewer, layer: Layer, place: Mapping[int, int]) -> None:
+    """Select a layer and set the sliders on some positions in it.
+
+    Parameters
+    ----------
+    viewer : napari Viewer
+    layer : napari Layer
+        Of that viewer.
+    place : mapping of int to int
+        Index along each axis of the layer that is to move.
+    """
+    viewer.layers.selection.active = layer
+    point = list(viewer.dims.point)
+    here = list(layer.world_to_data(point[-layer.ndim :]))
+    for axis, index in place.items():
+        here[axis] = index
+    point[-layer.ndim :] = layer.data_to_world(here)
+    viewer.dims.point = tuple(float(v) for v in point)
 
 
 def _within(layer: Layer, low: NDArray[Any], high: NDArray[Any], what: str) -> Selection:
