@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 
@@ -34,6 +35,12 @@ def _no_opengl(monkeypatch: pytest.MonkeyPatch) -> None:
     for module in (canvas, base, image, labels):
         monkeypatch.setattr(module, "get_max_texture_sizes", lambda: (16384, 2048))
     monkeypatch.setattr(image, "get_gl_extensions", lambda: "texture_float")
+
+
+@pytest.fixture
+def viewer(make_napari_viewer: Callable[[], Any]) -> Any:
+    """Return a napari viewer that is closed after the test."""
+    return make_napari_viewer()
 
 
 @pytest.fixture

@@ -28,11 +28,6 @@ STACK = RNG.integers(0, 255, (3, 48, 64), "u1")
 
 
 @pytest.fixture
-def viewer(make_napari_viewer: Any) -> Any:
-    return make_napari_viewer()
-
-
-@pytest.fixture
 def dock(viewer: Any, tiny_classifier: str) -> Iterator[NeuronsDock]:
     made = NeuronsDock(viewer)
     made.inputs.model.choose(tiny_classifier)

@@ -43,11 +43,6 @@ LAYER = "features.4"
 
 
 @pytest.fixture
-def viewer(make_napari_viewer: Any) -> Any:
-    return make_napari_viewer()
-
-
-@pytest.fixture
 def dock(viewer: Any, tiny_classifier: str) -> Iterator[NeuronsDock]:
     made = NeuronsDock(viewer)
     made.inputs.model.choose(tiny_classifier)

@@ -52,11 +52,6 @@ CPU = Context(device="cpu")
 
 
 @pytest.fixture
-def viewer(make_napari_viewer: Any) -> Any:
-    return make_napari_viewer()
-
-
-@pytest.fixture
 def dock(viewer: Any, tiny_transformer: str) -> Iterator[PathsDock]:
     made = PathsDock(viewer)
     made.inputs.model.choose(tiny_transformer)

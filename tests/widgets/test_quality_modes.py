@@ -19,11 +19,6 @@ STACK = RNG.integers(0, 255, (4, 48, 64), "u1")
 
 
 @pytest.fixture
-def viewer(make_napari_viewer: Any) -> Any:
-    return make_napari_viewer()
-
-
-@pytest.fixture
 def dock(viewer: Any, tiny_quality_model: str, tiny_comparing_model: str) -> Iterator[QualityDock]:
     made = QualityDock(viewer)
     made.inputs.model.choose(tiny_quality_model)

@@ -25,11 +25,6 @@ RNG = np.random.default_rng(0)
 
 
 @pytest.fixture
-def viewer(make_napari_viewer: Any) -> Any:
-    return make_napari_viewer()
-
-
-@pytest.fixture
 def dock(viewer: Any, tiny_model: str) -> Iterator[SegmentDock]:
     made = SegmentDock(viewer)
     made.model.choose(tiny_model)

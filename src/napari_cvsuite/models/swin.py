@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from napari_cvsuite.models.swin_classifier import PatchMerging
 from napari_cvsuite.models.windows import cut, joined, relative_index, shift_mask
 
 __all__ = ["SwinBase"]
@@ -92,22 +93,6 @@ class SwinBlock(nn.Module):
         x = x + y
         z: Tensor = x + self.mlp(self.norm2(x))
         return z
-
-
-class PatchMerging(nn.Module):
-    """Join each 2 x 2 patches and halve the channels they have together."""
-
-    def __init__(self, width: int) -> None:
-        super().__init__()
-        self.norm = nn.LayerNorm(4 * width)
-        self.reduction = nn.Linear(4 * width, 2 * width, bias=False)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Map ``B x H x W x C`` to ``B x H/2 x W/2 x 2C``."""
-        even, odd = x[:, 0::2], x[:, 1::2]
-        corners = [even[:, :, 0::2], odd[:, :, 0::2], even[:, :, 1::2], odd[:, :, 1::2]]
-        y: Tensor = self.reduction(self.norm(torch.cat(corners, dim=-1)))
-        return y
 
 
 class Stage(nn.Module):

@@ -15,7 +15,7 @@ from torch.nn import functional as F
 
 from napari_cvsuite.models.windows import cut, joined, relative_index, shift_mask
 
-__all__ = ["SwinConfig", "SwinTransformer"]
+__all__ = ["PatchMerging", "SwinConfig", "SwinTransformer"]
 
 _HIDDEN = 512
 """Width of the network that gives version 2 its biases."""
@@ -250,7 +250,8 @@ class PatchMergingV2(nn.Module):
 def merged(x: Tensor) -> Tensor:
     """Join each 2 x 2 patches of ``... x H x W x C``, odd sides padded with zeros."""
     height, width = x.shape[-3:-1]
-    x = F.pad(x, (0, 0, 0, width % 2, 0, height % 2))
+    if height % 2 or width % 2:
+        x = F.pad(x, (0, 0, 0, width % 2, 0, height % 2))
     even, odd = x[..., 0::2, :, :], x[..., 1::2, :, :]
     corners = [even[..., 0::2, :], odd[..., 0::2, :], even[..., 1::2, :], odd[..., 1::2, :]]
     return torch.cat(corners, dim=-1)

@@ -2,11 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 
+from napari.layers import Labels
 from napari.viewer import Viewer
 
-__all__ = ["look_at", "theme_colours"]
+__all__ = ["leave_brushes_out", "look_at", "theme_colours"]
+
+
+def leave_brushes_out(layer: Labels) -> list[Callable[[], object]]:
+    """Leave out of a new layer what is drawn while somebody paints; return what brings it back.
+
+    It takes napari as long to add as the layer itself.
+    """
+    brushes = [one for one in getattr(layer, "_overlays", {}).values() if one.visible]
+    for brush in brushes:
+        brush.visible = False
+    return [partial(setattr, brush, "visible", True) for brush in brushes]
 
 
 def look_at(viewer: Viewer, point: Sequence[float]) -> None:

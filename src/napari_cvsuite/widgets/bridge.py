@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import ctypes
+import importlib.util
 import os
 import sys
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from qtpy.QtCore import QObject, Qt, Signal
@@ -17,6 +20,10 @@ from napari_cvsuite.jobs.queues import JobClass, JobHandle, default_scheduler
 __all__ = ["JobRunner", "start_engine"]
 
 Job = Callable[[Context], Any]
+
+DRAWN_S = 0.2
+"""How long the engine waits for the window to draw what a run changes in it: OpenGL's driver needs
+the system's loader for what is new, and waits while torch's libraries are loaded."""
 
 
 @dataclass(frozen=True)
@@ -44,6 +51,24 @@ class _Hold:
             handle.cancel()
 
 
+def _load_libraries() -> None:
+    """Load torch's libraries ahead of its import, during which all other threads would wait.
+
+    That is a quarter of a second; a call by way of ctypes leaves the interpreter to the window.
+    What cannot be loaded here is left to the import, which says why.
+    """
+    spec = importlib.util.find_spec("torch")
+    if sys.platform != "linux" or spec is None or spec.origin is None:
+        return
+    load = ctypes.CDLL(None).dlopen
+    load.argtypes, load.restype = (ctypes.c_char_p, ctypes.c_int), ctypes.c_void_p
+    folder = Path(spec.origin).parent / "lib"
+    # In the order and in the ways of the import. None of them is a part of Python.
+    for name, mode in (("libtorch_global_deps.so", os.RTLD_GLOBAL), ("libtorch.so", 0)):
+        if not load(os.fsencode(folder / name), os.RTLD_NOW | mode):
+            return
+
+
 def start_engine(device: str = "auto") -> str:
     """Import torch, use one thread less than the cores, and return the device to run on.
 
@@ -54,6 +79,8 @@ def start_engine(device: str = "auto") -> str:
     """
     # Heeded only while torch is not loaded: threads that wait must not burn a core.
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    if "torch" not in sys.modules:
+        _load_libraries()
     from napari_cvsuite.models.device import choose_device, limit_threads
 
     limit_threads()
@@ -126,6 +153,8 @@ class JobRunner(QObject):
             return
 
         def choose(context: Context) -> str:
+            if "torch" not in sys.modules:
+                context.token.wait(DRAWN_S)
             return start_engine(device)
 
         def chosen(handle: JobHandle) -> None:

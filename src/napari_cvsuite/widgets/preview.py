@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import numpy as np
 from napari.layers import Labels
 from napari.viewer import Viewer
 
+from napari_cvsuite.widgets._compat import leave_brushes_out
 from napari_cvsuite.widgets.result_layers import Source, class_colormap
 
 if TYPE_CHECKING:
@@ -32,11 +34,17 @@ class Preview:
         Where it lies.
     classes : int
         Number of classes with background.
+
+    Attributes
+    ----------
+    brushes : list of callable
+        Each gives the layer something back that painting on it needs.
     """
 
     def __init__(self, viewer: Viewer, source: Source, classes: int) -> None:
         self._viewer, self._source, self._classes = viewer, source, classes
         self._layer: Labels | None = None
+        self.brushes: list[Callable[[], object]] = []
         self._shown = 0.0
         self._enabled = int(np.prod(source.selection.shape)) <= MAX_PIXELS
 
@@ -45,7 +53,7 @@ class Preview:
         if not self._enabled or self._layer is not None:
             return
         # Zeros are not touched before a tile is written, so even a large layer costs little.
-        self._layer = self._viewer.add_labels(
+        self._layer = Labels(
             np.zeros(self._source.selection.shape, np.uint8),
             name=f"{self._source.name}: in progress",
             opacity=0.5,
@@ -53,6 +61,8 @@ class Preview:
             **self._source.geometry,
         )
         self._layer.editable = False
+        self.brushes = leave_brushes_out(self._layer)
+        self._viewer.add_layer(self._layer)
 
     def add(self, tile: TilePreview) -> None:
         """Show a finished tile (``index`` and ``classes``)."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable
 from typing import Any
 
@@ -10,15 +9,15 @@ import numpy as np
 from napari.layers import Image as ImageLayer
 from napari.layers import Layer
 from napari.viewer import Viewer
-from qtpy.QtCore import QTimer
 from qtpy.QtGui import QCloseEvent
 from qtpy.QtWidgets import QVBoxLayout, QWidget
 
 from napari_cvsuite.jobs import Context
 from napari_cvsuite.quality.options import MapOptions, ScoreOptions
+from napari_cvsuite.widgets import regions
 from napari_cvsuite.widgets._compat import theme_colours
 from napari_cvsuite.widgets.bridge import JobRunner
-from napari_cvsuite.widgets.frame import scrolled
+from napari_cvsuite.widgets.frame import Steps, once_after, scrolled
 from napari_cvsuite.widgets.quality_inputs import Inputs
 from napari_cvsuite.widgets.quality_job import (
     Compared,
@@ -59,7 +58,7 @@ class QualityDock(QWidget):
         self.run_bar.button.setToolTip(f"Shortcut: {RUN_KEY.replace('-', '+')}")
         self.results = Results()
         self.ratings = RatingsFit(self.runner, self.inputs.model, self.run_bar, self)
-        self._steps: deque[Callable[[], object]] = deque()
+        self._steps = Steps(self)
         self._places: list[Place] = []
         self._subjects: list[Subject] = []
         self._differences: list[Layer] = []
@@ -83,16 +82,10 @@ class QualityDock(QWidget):
     @property
     def idle(self) -> bool:
         """Whether no job runs and the last result is shown in full."""
-        return not self.runner.busy and not self._steps
+        return not self.runner.busy and not self._steps.pending
 
     def _connect(self) -> None:
-        self._save_later = QTimer(self)
-        self._save_later.setSingleShot(True)
-        self._save_later.setInterval(300)
-        self._save_later.timeout.connect(self._save)
-        self._step_timer = QTimer(self)
-        self._step_timer.setInterval(10)
-        self._step_timer.timeout.connect(self._next_step)
+        self._save_later = once_after(self, 300, self._save)
         self.inputs.changed.connect(self._changed)
         for failing in (self.inputs.model.failed, self.results.table.failed):
             failing.connect(lambda text: self.run_bar.say(text, "error"))
@@ -137,7 +130,7 @@ class QualityDock(QWidget):
     def run(self) -> None:
         """Judge what is chosen; the same as pressing the button."""
         text, _ = self.inputs.problem()
-        if self._steps or self.runner.busy:
+        if self._steps.pending or self.runner.busy:
             return
         if text:
             self.run_bar.set_problem(text)
@@ -159,7 +152,7 @@ class QualityDock(QWidget):
                 return compare(items, options, context)
             return score(items, options, context)
 
-        self._save()
+        self._save_later.start()
         self._scored = (items, options)
         self._places, self._subjects = places, [item.subject for item in items]
         if mode == "Score":
@@ -198,17 +191,7 @@ class QualityDock(QWidget):
             steps.append(lambda: self._over_compare(found))
         else:
             steps.append(lambda: self.ratings.over(found))
-        self._steps = deque(steps)
-        self._step_timer.start()
-
-    def _next_step(self) -> None:
-        if not self._steps:
-            self._step_timer.stop()
-            return
-        # The last one says that all is done, so it goes after it has run.
-        self._steps[0]()
-        if self._steps:
-            self._steps.popleft()
+        self._steps.add(*steps)
 
     def _over_score(self, scores: Scores) -> None:
         self._take(scores)
@@ -323,13 +306,7 @@ class QualityDock(QWidget):
                 self.run_bar.say(f"Slice {number} is rejected and hidden.")
                 return
             place = {0: layer.metadata[KEPT].index(number)}
-        self._viewer.layers.selection.active = layer
-        point = list(self._viewer.dims.point)
-        here = list(layer.world_to_data(point[-layer.ndim :]))
-        for axis, index_there in place.items():
-            here[axis] = index_there
-        point[-layer.ndim :] = layer.data_to_world(here)
-        self._viewer.dims.point = tuple(float(v) for v in point)
+        regions.go_to(self._viewer, layer, place)
 
     def _show_version(self, place: int) -> None:
         """Show the difference of one version alone, where there are differences."""
@@ -394,7 +371,7 @@ class QualityDock(QWidget):
     def fit_to_ratings(self) -> None:
         """Fit the model that scored the slices to their ratings, and offer to keep it."""
         scores = self.results.scores
-        if scores is None or self._scored is None or self.runner.busy or self._steps:
+        if scores is None or self._scored is None or self.runner.busy or self._steps.pending:
             return
         items, options = self._scored
         self.ratings.start(items, scores.rated(), options, self.inputs.device.device())
@@ -406,7 +383,6 @@ class QualityDock(QWidget):
         self._save_later.stop()
         self._save()
         self.runner.close()
-        self._step_timer.stop()
         self._steps.clear()
         self._viewer.dims.events.point.disconnect(self._moved)
         self._viewer.layers.events.removed.disconnect(self._removed)

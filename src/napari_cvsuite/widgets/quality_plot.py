@@ -8,13 +8,14 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from matplotlib.backends.backend_qtagg import FigureCanvasQTAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 from qtpy.QtCore import QTimer, Signal
 from qtpy.QtGui import QShowEvent
 from qtpy.QtWidgets import QVBoxLayout, QWidget
+
+from napari_cvsuite.widgets.canvas import PlotCanvas
 
 __all__ = ["ScorePlot", "Series"]
 
@@ -62,7 +63,7 @@ class ScorePlot(QWidget):
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
         self._figure = Figure()
-        self.canvas = FigureCanvasQTAgg(self._figure)
+        self.canvas = PlotCanvas(self._figure)
         grid = self._figure.add_gridspec(1, 2, width_ratios=(5, 1), wspace=0.04)
         self._axes = self._figure.add_subplot(grid[0, 0])
         self._side = self._figure.add_subplot(grid[0, 1], sharey=self._axes)

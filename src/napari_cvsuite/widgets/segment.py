@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -11,7 +10,6 @@ import numpy as np
 from napari.layers import Image as ImageLayer
 from napari.layers import Labels, Layer, Shapes
 from napari.viewer import Viewer
-from qtpy.QtCore import QTimer
 from qtpy.QtGui import QCloseEvent
 from qtpy.QtWidgets import QComboBox, QFormLayout, QSizePolicy, QVBoxLayout, QWidget
 from superqt import QCollapsible
@@ -23,6 +21,8 @@ from napari_cvsuite.widgets import regions
 from napari_cvsuite.widgets._compat import look_at
 from napari_cvsuite.widgets.bridge import JobRunner
 from napari_cvsuite.widgets.forms import OptionsForm
+from napari_cvsuite.widgets.frame import Steps, once_after
+from napari_cvsuite.widgets.garbage import GarbagePause
 from napari_cvsuite.widgets.object_table import ObjectTable
 from napari_cvsuite.widgets.pickers import DevicePicker, LayerPicker, ModelPicker, choice_box
 from napari_cvsuite.widgets.prepare import prepare
@@ -64,8 +64,11 @@ class SegmentDock(QWidget):
         self._viewer = napari_viewer
         self.runner = JobRunner(self)
         self._preview: Preview | None = None
-        self._steps: deque[Callable[[], object]] = deque()
+        self._steps = Steps(self)
+        self._garbage = GarbagePause()
         self._kept: Labels | None = None
+        # napari's first Labels layer of a session imports SciPy, for a fifth of a second.
+        Labels(np.zeros((1, 1), np.uint8))
         self._make_inputs()
         self._lay_out()
         self._restore()
@@ -75,7 +78,7 @@ class SegmentDock(QWidget):
     @property
     def idle(self) -> bool:
         """Whether no job runs and the last result is shown in full."""
-        return not self.runner.busy and not self._steps
+        return not self.runner.busy and not self._steps.pending
 
     def _make_inputs(self) -> None:
         viewer = self._viewer
@@ -130,13 +133,7 @@ class SegmentDock(QWidget):
             box.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
 
     def _connect(self) -> None:
-        self._save_later = QTimer(self)
-        self._save_later.setSingleShot(True)
-        self._save_later.setInterval(300)
-        self._save_later.timeout.connect(self._save)
-        self._step_timer = QTimer(self)
-        self._step_timer.setInterval(10)
-        self._step_timer.timeout.connect(self._next_step)
+        self._save_later = once_after(self, 300, self._save)
         for picker in (self.image, self.model, self.shapes, self.target):
             picker.changed.connect(self._changed)
         self.image.changed.connect(self.target.refresh)
@@ -261,7 +258,7 @@ class SegmentDock(QWidget):
         """Segment; the same as pressing the button."""
         layer, card = self.image.layer(), self.model.card()
         text, _ = self._problem()
-        if self._steps:
+        if self._steps.pending:
             return
         if layer is None or card is None or text:
             self.run_bar.set_problem(text)
@@ -288,8 +285,9 @@ class SegmentDock(QWidget):
             context.check()
             return prepare(result, classes, options, name, show)
 
-        self._save()
-        self._preview.open()
+        self._save_later.start()
+        self._garbage.begin()
+        self._steps.take(self._preview.open)
         self.runner.start(work, self.device.device(), f"segment {name}")
 
     def cancel(self) -> None:
@@ -301,40 +299,41 @@ class SegmentDock(QWidget):
             self._preview.add(tile)
 
     def _finish(self, prepared: Prepared) -> None:
-        """Show the result bit by bit: napari takes long over a layer, and the window must live."""
-        if self._preview is not None:
-            self._kept = self._preview.release()
-        source = self._source
+        preview, self._preview = self._preview, None
+        assert preview is not None
+        self._kept = preview.release()
         self.model.note_fetched()
+        # Of the first run torch has come since the beginning.
+        self._garbage.begin()
+        self._steps.add(lambda: self._show(prepared, preview.brushes))
 
-        def maps(name: str) -> Callable[[], object]:
-            return lambda: new_map(self._viewer, name, prepared, source, self._kept)
-
-        self._steps = deque([maps(name) for name in prepared.maps])
-        self._steps.append(lambda: self._show_labels(prepared))
-        self._steps.append(lambda: self.table.set_rows(prepared.rows, prepared.classes))
-        self._step_timer.start()
-
-    def _next_step(self) -> None:
-        if not self._steps:
-            self._step_timer.stop()
-            return
-        self._steps.popleft()()
-
-    def _show_labels(self, prepared: Prepared) -> None:
-        message = self._put(prepared)
+    def _show(self, prepared: Prepared, brushes: list[Callable[[], object]]) -> Iterator[None]:
+        """Show the result bit by bit: napari takes long over a layer, and the window must live."""
+        for name in prepared.maps:
+            new_map(self._viewer, name, prepared, self._source, self._kept)
+            yield
+        message = yield from self._put(prepared)
         if self._kept is self._shown:
             self._kept = None
-        layers = self._viewer.layers
-        if self._shown in layers:
-            if layers[-1] is not self._shown:
-                layers.move(layers.index(self._shown), len(layers))
-            layers.selection.active = self._shown
-        self.device.complete()
-        seconds = prepared.provenance.get("seconds", 0.0)
-        self.run_bar.say(f"{message} {seconds:.1f} s on {prepared.provenance.get('device')}.")
+        else:
+            brushes.clear()
+        try:
+            self.device.complete()
+            seconds = prepared.provenance.get("seconds", 0.0)
+            self.run_bar.say(f"{message} {seconds:.1f} s on {prepared.provenance.get('device')}.")
+            yield
+            self._bring_forward()
+            yield
+            self.table.set_rows(prepared.rows, prepared.classes, in_order=True)
+            while brushes:
+                yield
+                brushes.pop()()
+        finally:
+            # The dock was closed meanwhile.
+            while brushes:
+                brushes.pop()()
 
-    def _put(self, prepared: Prepared) -> str:
+    def _put(self, prepared: Prepared) -> Generator[None, None, str]:
         """Write the result where it was asked for; return what happened in words."""
         found = f"{len(prepared.rows)} objects."
         target = self._target
@@ -345,7 +344,8 @@ class SegmentDock(QWidget):
                 try:
                     budget = int(preference("segment", "undo_memory", 256)) << 20
                     mode: Mode = "replace" if self._mode == "replace" else "fill empty only"
-                    count = write_labels(target, prepared, self._source.selection, mode, budget)
+                    part = self._source.selection
+                    count = yield from write_labels(target, prepared, part, mode, budget)
                     self._shown: Layer = target
                     return f"{found} {count} pixels changed; Ctrl+Z takes it back."
                 except UndoTooLarge:
@@ -355,16 +355,22 @@ class SegmentDock(QWidget):
         self._shown = new_labels(self._viewer, prepared, self._source, self._kept)
         return found
 
+    def _bring_forward(self) -> None:
+        """Put the labels on top and select them."""
+        layers = self._viewer.layers
+        if self._shown in layers:
+            if layers[-1] is not self._shown:
+                layers.move(layers.index(self._shown), len(layers))
+            layers.selection.active = self._shown
+
     def _over(self) -> None:
         if self._preview is not None:
-            self._kept = self._kept or self._preview.release()
-            self._preview = None
-        if self._kept is not None:
-            if not self._steps:
-                # Hiding a layer is quick; its removal, which stops the window for longer, can wait.
+            # There is no result. Hiding the layer is quick; its removal, which stops the window
+            # for longer, can wait.
+            self._kept, self._preview = self._preview.release(), None
+            if self._kept is not None:
                 self._kept.visible = False
-            self._steps.append(self._drop_kept)
-            self._step_timer.start()
+        self._steps.add(self._drop_kept, self._garbage.end)
 
     def _drop_kept(self) -> None:
         """Remove the layer of the preview, unless it has become the result."""
@@ -399,6 +405,7 @@ class SegmentDock(QWidget):
         self._save()
         self.runner.close()
         self._steps.clear()
+        self._garbage.end()
         self._drop_kept()
         for picker in (self.image, self.shapes, self.target):
             picker.close_down()

