@@ -14,7 +14,7 @@ def _result(planes: int = 1) -> SegmentResult:
     shape = (planes, 2, 2) if planes > 1 else (2, 2)
     objects = np.zeros(shape, np.int32)
     objects[..., 0, 0] = 1
-    rows = [{"plane": float(i), "index": 1.0} for i in range(planes)]
+    rows = [{"plane": float(i), "index": 1.0, "class": 1.0} for i in range(planes)]
     probabilities = np.zeros((*shape[:-2], 2, 2, 2), np.float16)
     probabilities[..., 0, :, :] = 0.25
     return SegmentResult(
@@ -22,7 +22,7 @@ def _result(planes: int = 1) -> SegmentResult:
         objects=objects,
         probabilities=probabilities,
         uncertainty=np.zeros(shape, np.float16),
-        table=rows if planes > 1 else [{"index": 1.0}],
+        table=rows if planes > 1 else [{"index": 1.0, "class": 1.0}],
         axes="zyx" if planes > 1 else "yx",
         provenance={"model": "m"},
     )

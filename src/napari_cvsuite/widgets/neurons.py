@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
 from napari.viewer import Viewer
-from qtpy.QtCore import QTimer
 from qtpy.QtGui import QCloseEvent, QShowEvent
 from qtpy.QtWidgets import QVBoxLayout, QWidget
 
@@ -17,7 +15,7 @@ from napari_cvsuite.jobs import Context
 from napari_cvsuite.neurons.options import NeuronOptions
 from napari_cvsuite.widgets._compat import theme_colours
 from napari_cvsuite.widgets.bridge import JobRunner
-from napari_cvsuite.widgets.frame import once_after, scrolled
+from napari_cvsuite.widgets.frame import Steps, once_after, scrolled
 from napari_cvsuite.widgets.neurons_actions import CHANNELS
 from napari_cvsuite.widgets.neurons_browse import Run
 from napari_cvsuite.widgets.neurons_classes import ClassPick
@@ -57,7 +55,7 @@ class NeuronsDock(QWidget):
         self.run_bar = RunBar(self.runner, "Map")
         self.run_bar.button.setToolTip(f"Shortcut: {RUN_KEY.replace('-', '+')}")
         self.shower = Shower(napari_viewer, self)
-        self._steps: deque[Callable[[], object]] = deque()
+        self._steps = Steps(self)
         self._run: Run | None = None
         self._glanced: object = None
         self._lay_out()
@@ -87,7 +85,7 @@ class NeuronsDock(QWidget):
     @property
     def idle(self) -> bool:
         """Whether no job runs and the last result is shown in full."""
-        return not self.runner.busy and not self._steps
+        return not self.runner.busy and not self._steps.pending
 
     @property
     def settled(self) -> bool:
@@ -97,9 +95,6 @@ class NeuronsDock(QWidget):
     def _connect(self) -> None:
         self._save_later = once_after(self, 300, self._save)
         self._glance_later = once_after(self, GLANCE_MS, self._glance)
-        self._step_timer = QTimer(self)
-        self._step_timer.setInterval(10)
-        self._step_timer.timeout.connect(self._next_step)
         inputs = self.inputs
         inputs.changed.connect(self._changed)
         inputs.choice.action_changed.connect(self._show_panel)
@@ -202,7 +197,7 @@ class NeuronsDock(QWidget):
     def run(self) -> None:
         """Do what is chosen; the same as pressing the button."""
         text, _ = self.inputs.problem()
-        if self._steps or self.runner.busy:
+        if self._steps.pending or self.runner.busy:
             return
         if text:
             self.run_bar.set_problem(text)
@@ -234,18 +229,7 @@ class NeuronsDock(QWidget):
         for picker in (self.inputs.model, self.inputs.other):
             picker.note_fetched()
         run = self._run
-        self._steps = deque(self.shower.steps(run, found))
-        self._steps.append(lambda: self._say(run, facts_of(found[0])))
-        self._step_timer.start()
-
-    def _next_step(self) -> None:
-        if not self._steps:
-            self._step_timer.stop()
-            return
-        # The last one says that all is done, so it goes after it has run.
-        self._steps[0]()
-        if self._steps:
-            self._steps.popleft()
+        self._steps.add(*self.shower.steps(run, found), lambda: self._say(run, facts_of(found[0])))
 
     def _say(self, run: Run, facts: dict[str, Any]) -> None:
         self.inputs.device.complete()
@@ -284,7 +268,7 @@ class NeuronsDock(QWidget):
 
     def _start_again(self, run: Run, work: Callable[[Task, Context], list[Any]]) -> None:
         """Do more with the task of a run, on the slice that is looked at now."""
-        if self.runner.busy or self._steps:
+        if self.runner.busy or self._steps.pending:
             return
         layer = run.layer
         if layer is not None and layer in self._viewer.layers:
@@ -299,7 +283,7 @@ class NeuronsDock(QWidget):
 
     def closeEvent(self, event: QCloseEvent | None) -> None:
         """Cancel what runs, keep the state, and let go of the viewer."""
-        for timer in (self._save_later, self._glance_later, self._step_timer):
+        for timer in (self._save_later, self._glance_later):
             timer.stop()
         self._save()
         self.runner.close()
