@@ -31,6 +31,7 @@ from qtpy.QtCore import QTimer
 from napari_cvsuite import app
 from napari_cvsuite.images import read
 from napari_cvsuite.segmentation.demo import DEMOS
+from napari_cvsuite.widgets.quality import QualityDock
 from napari_cvsuite.widgets.segment import SegmentDock
 
 
@@ -98,6 +99,13 @@ def cancel(dock: SegmentDock) -> str:
     dock.run()
     started = time.monotonic()
     until(lambda: time.monotonic() > started + 0.3 and dock.runner._hold.handle is not None)
+    found = cancelled(dock)
+    until(lambda: dock.idle)
+    return found
+
+
+def cancelled(dock: QualityDock | SegmentDock) -> str:
+    """Cancel what runs; return how long it takes to free the dock and to stop."""
     handle = dock.runner._hold.handle
     assert handle is not None
     pressed = time.perf_counter()
@@ -105,8 +113,7 @@ def cancel(dock: SegmentDock) -> str:
     freed = time.perf_counter() - pressed
     handle.wait(60)
     stopped = time.perf_counter() - pressed
-    until(lambda: dock.idle)
-    return f"dock free after {1e3 * freed:.0f}, computing stopped after {1e3 * stopped:.0f}"
+    return f"dock free after {1e3 * freed:.0f} ms, computing stopped after {1e3 * stopped:.0f} ms"
 
 
 def napari_itself(viewer: Viewer, heart: Heart, large: Layer) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -95,6 +96,24 @@ def contributions(
     finish(found, as_json, lines, csv_file, stem, "contributions")
 
 
+def _beside(
+    run: Callable[..., Any],
+    image: Path,
+    options: WhatIfOptions,
+    reference: list[Path] | None,
+    device: str,
+    name: str,
+    quiet: bool,
+) -> Any:
+    """Compute what becomes of an image, beside those that give the replacement."""
+    from napari_cvsuite.images import expand, read
+
+    others = expand(reference) if reference else []
+    return compute(
+        lambda context: run(read(image), options, context, others), device, name=name, quiet=quiet
+    )
+
+
 @paths_app.command("whatif")
 @with_options(WhatIfOptions)
 def whatif(
@@ -107,16 +126,9 @@ def whatif(
     as_json: AsJson = False,
 ) -> None:
     """Take paths away, each in turn or some together, and see what the prediction becomes."""
-    from napari_cvsuite.images import expand, read
     from napari_cvsuite.paths.whatif import run
 
-    others = expand(reference) if reference else []
-    found = compute(
-        lambda context: run(read(image), options, context, others),
-        device,
-        name="what if",
-        quiet=as_json,
-    )
+    found = _beside(run, image, options, reference, device, "what if", as_json)
     lines = [
         f"{row['path']:>14}  {row['effect']:+8.3f}"
         + ("" if row["estimate"] is None else f"  estimate {row['estimate']:+8.3f}")
@@ -140,16 +152,9 @@ def stack(
     as_json: AsJson = False,
 ) -> None:
     """Take paths away together, or weigh them, in every slice of a stack."""
-    from napari_cvsuite.images import expand, read
     from napari_cvsuite.paths.stack import run
 
-    others = expand(reference) if reference else []
-    found = compute(
-        lambda context: run(read(image), options, context, others),
-        device,
-        name="stack",
-        quiet=as_json,
-    )
+    found = _beside(run, image, options, reference, device, "stack", as_json)
     lines = [
         f"{row['slice']:>6}  {row['before']} {row['probability_before']:.1%} becomes "
         f"{row['after']} {row['probability_after']:.1%}, effect {row['effect']:+.3f}"

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from napari_cvsuite.models.adapters import innermost, require_layout
 from napari_cvsuite.models.catalog import InputSpec
@@ -17,6 +17,7 @@ from napari_cvsuite.models.weights import WeightsError
 __all__ = [
     "build_cnn",
     "cnn_fields",
+    "filled",
     "infer_network",
     "looks_like_cnn",
     "read_layout",
@@ -180,16 +181,38 @@ def build_cnn(state: Mapping[str, Tensor], options: Mapping[str, Any]) -> Classi
         made = build(name, classes)
     expected = made.state_dict()
     found, _ = read_layout(state, {key: tuple(value.shape) for key, value in expected.items()})
-    # Copies, as tensors may be views of the mapped file, which Windows then keeps locked.
-    owned = {k: found[k].to(v.dtype, copy=True) for k, v in expected.items()}
-    made.load_state_dict(owned, strict=True, assign=True)
     if isinstance(made, GoogLeNet):
         made.transform_input = bool(options.get("transform_input", inside is None))
+    clamp = any(k.endswith("new_mean") for k in state)
+    return filled(made, found, inside, {"clamp": clamp, **options})
+
+
+def filled(
+    made: nn.Module,
+    found: Mapping[str, Tensor],
+    inside: tuple[Tensor, Tensor] | None,
+    options: Mapping[str, Any],
+) -> Classifier:
+    """Return the eval-mode classifier of a network and its weights.
+
+    Parameters
+    ----------
+    made : nn.Module
+        On the meta device.
+    found : mapping of str to Tensor
+        All its weights, maybe among others; copied.
+    inside : tuple of Tensor, or None
+        Mean and deviation that the file has, see :func:`split_normaliser`.
+    options : mapping
+        ``mean`` and ``std`` for files without (default those of ImageNet), and ``clamp``.
+    """
+    # Copies, as tensors may be views of the mapped file, which Windows then keeps locked.
+    owned = {k: found[k].to(v.dtype, copy=True) for k, v in made.state_dict().items()}
+    made.load_state_dict(owned, strict=True, assign=True)
     mean, std = options.get("mean", IMAGENET_MEAN), options.get("std", IMAGENET_STD)
     if inside is not None:
         mean, std = (one.tolist() for one in inside)
-    clamp = bool(options.get("clamp", any(k.endswith("new_mean") for k in state)))
-    return Classifier(made, mean, std, clamp).eval()
+    return Classifier(made, mean, std, bool(options.get("clamp", False))).eval()
 
 
 def _network(state: Mapping[str, Tensor], stated: str) -> tuple[str, int]:

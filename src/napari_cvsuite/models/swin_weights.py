@@ -11,8 +11,8 @@ from torch import Tensor
 
 from napari_cvsuite.models.adapters import innermost, require_layout
 from napari_cvsuite.models.catalog import InputSpec
-from napari_cvsuite.models.cnn import IMAGENET_MEAN, IMAGENET_STD, Classifier
-from napari_cvsuite.models.cnn_weights import split_normaliser
+from napari_cvsuite.models.cnn import Classifier
+from napari_cvsuite.models.cnn_weights import filled, split_normaliser
 from napari_cvsuite.models.swin_classifier import SwinConfig, SwinTransformer
 from napari_cvsuite.models.weights import WeightsError
 
@@ -67,13 +67,7 @@ def build_swin(state: Mapping[str, Any], options: Mapping[str, Any]) -> Classifi
     # Tables follow from the sizes, and files may leave them out.
     found |= dict(made.named_buffers())
     require_layout(found, expected, "Swin transformer's", USE)
-    # Copies, as tensors may be views of the mapped file, which Windows then keeps locked.
-    owned = {k: found[k].to(v.dtype, copy=True) for k, v in expected.items()}
-    made.load_state_dict(owned, strict=True, assign=True)
-    mean, std = options.get("mean", IMAGENET_MEAN), options.get("std", IMAGENET_STD)
-    if inside is not None:
-        mean, std = (one.tolist() for one in inside)
-    return Classifier(made, mean, std, bool(options.get("clamp", False))).eval()
+    return filled(made, found, inside, options)
 
 
 def swin_fields(state: Mapping[str, Tensor], options: Mapping[str, Any]) -> dict[str, Any]:

@@ -12,8 +12,8 @@ from torch import Tensor
 
 from napari_cvsuite.models.adapters import innermost, require_layout
 from napari_cvsuite.models.catalog import InputSpec
-from napari_cvsuite.models.cnn import IMAGENET_MEAN, IMAGENET_STD, Classifier
-from napari_cvsuite.models.cnn_weights import split_normaliser
+from napari_cvsuite.models.cnn import Classifier
+from napari_cvsuite.models.cnn_weights import filled, split_normaliser
 from napari_cvsuite.models.vit import ConfigError, VisionTransformer, ViTConfig
 from napari_cvsuite.models.vit_modules import from_module
 from napari_cvsuite.models.vit_names import LAYER, from_timm, is_timm, to_timm, unify
@@ -194,13 +194,7 @@ def build_vit(state: Mapping[str, Any], options: Mapping[str, Any]) -> Classifie
         if key.endswith(_COUNTER):
             found.setdefault(key, torch.zeros((), dtype=torch.int64))
     require_layout(found, expected, "vision transformer's", USE)
-    # Copies, as tensors may be views of the mapped file, which Windows then keeps locked.
-    owned = {k: found[k].to(v.dtype, copy=True) for k, v in expected.items()}
-    made.load_state_dict(owned, strict=True, assign=True)
-    mean, std = options.get("mean", IMAGENET_MEAN), options.get("std", IMAGENET_STD)
-    if inside is not None:
-        mean, std = (one.tolist() for one in inside)
-    return Classifier(made, mean, std, bool(options.get("clamp", False))).eval()
+    return filled(made, found, inside, options)
 
 
 def vit_fields(state: Mapping[str, Tensor], options: Mapping[str, Any]) -> dict[str, Any]:

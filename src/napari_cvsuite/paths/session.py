@@ -66,9 +66,10 @@ class Session:
     subject : Subject
     model : VisionTransformer
         The transformer in the subject's network.
-    seen : Seen
-    name : str
+    planes : Planes
         Of the image.
+    seen : Seen
+        Its plane.
     x : Tensor, shape (1, 3, S, S)
         Normalised, on the subject's device.
     paths : Paths
@@ -76,8 +77,8 @@ class Session:
 
     subject: Subject
     model: VisionTransformer
+    planes: Planes
     seen: Seen
-    name: str
     x: Tensor
     paths: Paths
 
@@ -124,7 +125,12 @@ class Session:
     ) -> Session:
         seen = see_plane(planes, plane, subject)
         x = normalised(subject, seen.tensor())
-        return cls(subject, model, seen, planes.image.name, x, collect(model, x, context))
+        return cls(subject, model, planes, seen, x, collect(model, x, context))
+
+    @property
+    def name(self) -> str:
+        """Name of the image."""
+        return self.planes.image.name
 
     @property
     def names(self) -> tuple[str, ...]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,10 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from napari_cvsuite.images import Image, ImageError
+from napari_cvsuite.images import BlankImageError, Image, ImageError
 from napari_cvsuite.jobs.context import Context
 from napari_cvsuite.jobs.options import OptionError
-from napari_cvsuite.models.planes import Planes
 from napari_cvsuite.models.subject import see_plane
 from napari_cvsuite.paths.options import WhatIfOptions
 from napari_cvsuite.paths.replace import Replacement, mean_replacement, writes_of
@@ -142,15 +141,16 @@ def run(
     # Paths that do not exist are told of before anything long begins.
     name = first.weighed(options.changes).name
     target = target_of(options.target, subject, first.logits)
-    planes = Planes(image, options, context.check)
+    planes = first.planes
     indices = planes.indices()
-    instead = _instead(first, planes, image, options, context, others)
+    instead = _instead(first, image, options, context, others)
     shape = len(indices), len(first.logits)
     before, after = (np.full(shape, np.nan, np.float32) for _ in range(2))
     quiet = quietly(context)
     for number in range(len(indices)):
         context.progress(number, len(indices), f"slice {number + 1} of {len(indices)}")
-        with _blank_passed_over():
+        # A slice without any finite pixel stays unknown.
+        with suppress(BlankImageError):
             session = first.on(planes, number, quiet)
             made = instead(session, number)
             answer = session.weighed(options.changes, options.intervention, made, quiet)
@@ -179,30 +179,19 @@ def run(
     )
 
 
-@contextmanager
-def _blank_passed_over() -> Iterator[None]:
-    """Let a slice without any finite pixel stay unknown, and the job go on."""
-    try:
-        yield
-    except ImageError as error:
-        if "no finite pixel" not in str(error):
-            raise
-
-
 Instead = Callable[[Session, int], Replacement | None]
 """Gives what is written in the place of paths in a slice, by its session and number."""
 
 
 def _instead(
     first: Session,
-    planes: Planes,
     image: Image,
     options: WhatIfOptions,
     context: Context,
     others: Sequence[Image | Path],
 ) -> Instead:
     """Return what gives the replacement; what all slices share is made once."""
-    count = len(planes.indices())
+    count = len(first.planes.indices())
     if options.replacement == "zero" or others:
         shared = replacement_for(first, image, options, context, others)
         return lambda session, number: shared
@@ -211,25 +200,23 @@ def _instead(
     if options.replacement == "other":
 
         def following(session: Session, number: int) -> Replacement:
-            after = session.on(planes, (number + 1) % count, quietly(context))
+            after = session.on(first.planes, (number + 1) % count, quietly(context))
             return writes_of(after.model, after.paths, "other")
 
         return following
-    whole, used = _mean(first, planes, min(count, MOST_IMAGES), context)
+    whole, used = _mean(first, min(count, MOST_IMAGES), context)
     return lambda session, number: _less(whole, session) if number in used else whole
 
 
-def _mean(
-    session: Session, planes: Planes, count: int, context: Context
-) -> tuple[Replacement, set[int]]:
+def _mean(session: Session, count: int, context: Context) -> tuple[Replacement, set[int]]:
     """Return the mean of what paths write for the first slices, and the numbers of these."""
     used: set[int] = set()
 
     def batches() -> Iterator[Tensor]:
         for number in range(count):
             context.progress(number, count, "mean over the slices")
-            with _blank_passed_over():
-                seen = see_plane(planes, number, session.subject)
+            with suppress(BlankImageError):
+                seen = see_plane(session.planes, number, session.subject)
                 used.add(number)
                 yield normalised(session.subject, seen.tensor())
 
