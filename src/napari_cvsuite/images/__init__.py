@@ -3,7 +3,7 @@
 from napari_cvsuite.images.channels import channel_numbers, usable_channels
 from napari_cvsuite.images.cut import Cut, cut_along
 from napari_cvsuite.images.grid import Grid
-from napari_cvsuite.images.image import BlankImageError, Image, ImageError
+from napari_cvsuite.images.image import Image, ImageError
 from napari_cvsuite.images.normalise import Scaling, finite_range, minmax, to_three_channels
 from napari_cvsuite.images.readers import READERS, expand, find_images, read
 from napari_cvsuite.images.tiling import Tile, blend_rows, plan_tiles
@@ -18,7 +18,6 @@ from napari_cvsuite.images.writers import (
 
 __all__ = [
     "READERS",
-    "BlankImageError",
     "Cut",
     "Grid",
     "Image",

@@ -10,22 +10,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["BlankImageError", "Image", "ImageError"]
+__all__ = ["Image", "ImageError"]
 
 _STACK = "tzc"
 
 
 class ImageError(ValueError):
     """An image cannot be used; the message says why and what to do."""
-
-
-class BlankImageError(ImageError):
-    """A plane, or all of an image, has no finite pixel."""
-
-    def __init__(
-        self, text: str = "the image has no finite pixel (all NaN or infinite); load another"
-    ) -> None:
-        super().__init__(text)
 
 
 @dataclass(frozen=True, eq=False)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_cvsuite.images.image import BlankImageError, ImageError
+from napari_cvsuite.images.image import ImageError
 from napari_cvsuite.images.normalise import to_three_channels
 
 __all__ = ["PERCENTILES", "RULES", "Window", "window_of"]
@@ -90,7 +90,7 @@ def window_of(
         found.append(_sample(plane))
     finite = np.concatenate(found) if found else np.zeros(0)
     if not finite.size:
-        raise BlankImageError
+        raise ImageError("the image has no finite pixel (all NaN or infinite); load another")
     if rule == "type":
         if finite.min() < 0 or finite.max() > 1:
             raise ImageError(

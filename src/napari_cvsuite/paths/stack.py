@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from napari_cvsuite.images import BlankImageError, Image, ImageError
+from napari_cvsuite.images import Image, ImageError
 from napari_cvsuite.jobs.context import Context
 from napari_cvsuite.jobs.options import OptionError
 from napari_cvsuite.models.subject import see_plane
@@ -149,8 +149,7 @@ def run(
     quiet = quietly(context)
     for number in range(len(indices)):
         context.progress(number, len(indices), f"slice {number + 1} of {len(indices)}")
-        # A slice without any finite pixel stays unknown.
-        with suppress(BlankImageError):
+        with _blank_passed_over():
             session = first.on(planes, number, quiet)
             made = instead(session, number)
             answer = session.weighed(options.changes, options.intervention, made, quiet)
@@ -177,6 +176,16 @@ def run(
         subject.card.classes,
         facts,
     )
+
+
+@contextmanager
+def _blank_passed_over() -> Iterator[None]:
+    """Let a slice without any finite pixel stay unknown, and the job go on."""
+    try:
+        yield
+    except ImageError as error:
+        if "no finite pixel" not in str(error):
+            raise
 
 
 Instead = Callable[[Session, int], Replacement | None]
@@ -215,7 +224,7 @@ def _mean(session: Session, count: int, context: Context) -> tuple[Replacement, 
     def batches() -> Iterator[Tensor]:
         for number in range(count):
             context.progress(number, count, "mean over the slices")
-            with suppress(BlankImageError):
+            with _blank_passed_over():
                 seen = see_plane(session.planes, number, session.subject)
                 used.add(number)
                 yield normalised(session.subject, seen.tensor())

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_cvsuite.images import BlankImageError, Image, ImageError, cut_along
+from napari_cvsuite.images import Image, ImageError, cut_along
 from napari_cvsuite.jobs.context import Context
 from napari_cvsuite.models.planes import Pixels, Planes
 from napari_cvsuite.quality.measures import measure
@@ -201,7 +201,9 @@ def score_slice(
     try:
         window = planes.window_at(plane)
         pixels = window.apply(plane)
-    except BlankImageError:
+    except ImageError as error:
+        if "no finite pixel" not in str(error):
+            raise
         return Row(number, NAN, note="no finite pixel", position=index)
     if not np.ptp(pixels):
         return Row(number, NAN, note="all pixels are equal", position=index)
