@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +17,10 @@ from napari_cvsuite.neurons.report_parts import (
     NoisePart,
     SmoothnessPart,
 )
-from napari_cvsuite.reports.claims import Skipped, claims_table
+from napari_cvsuite.reports.claims import claims_table
 from napari_cvsuite.reports.files import write_page
 from napari_cvsuite.reports.markup import figure, note, page, table, text
+from napari_cvsuite.reports.sections import Section, again, origin, sections
 
 __all__ = ["html", "write_report"]
 
@@ -44,7 +45,7 @@ def write_report(report: PairReport, folder: Path) -> list[Path]:
 def html(report: PairReport) -> str:
     """Return the report as HTML, its figures within it."""
     S, R = report.models
-    sections: tuple[tuple[str, Any, Callable[[Any], Iterator[str]]], ...] = (
+    parts: tuple[Section, ...] = (
         ("Accuracy", report.accuracy, _accuracy),
         ("Shape or texture", report.bias, _bias),
         ("Smoothness", report.smoothness, _smoothness),
@@ -53,16 +54,9 @@ def html(report: PairReport) -> str:
         ("Types of inputs", report.diversity, _diversity),
         ("Ablation", report.ablation, _ablation),
     )
-    body = [f"<h1>{text(f'{S.name} and {R.name}')}</h1>", *_head(report)]
-    for number, (title, part, shown) in enumerate(sections, 1):
-        body.append(f'<section><h2 id="s{number}">{number}. {title}</h2>')
-        if isinstance(part, Skipped):
-            body.append(f'<p class="skipped">Not measured. {text(part.reason)}</p>')
-        else:
-            body += [f"<p>{text(part.in_words())}</p>", *shown(part)]
-        body.append("</section>")
-    body += claims_table(report.claims, CAUTION)
-    return page(f"{S.name} and {R.name}", body)
+    title = f"{S.name} and {R.name}"
+    body = [f"<h1>{text(title)}</h1>", *_head(report), *sections(parts)]
+    return page(title, [*body, *claims_table(report.claims, CAUTION)])
 
 
 def _head(report: PairReport) -> Iterator[str]:
@@ -80,24 +74,8 @@ def _head(report: PairReport) -> Iterator[str]:
     data = dict(report.folders)
     if "images" in data:
         data["images"] += f": {report.n} images, {report.both} named rightly by both"
-    known = report.provenance
-    yield table(
-        "What the numbers are of",
-        ("", ""),
-        [
-            *data.items(),
-            ("date", report.date),
-            ("made by", f"napari-cvsuite {report.version}, in {report.seconds:.0f} s"),
-            (
-                "computed on",
-                f"{known['device']}, {known['precision']}, threads: {known['threads']}",
-            ),
-        ],
-    )
-    yield (
-        "<p>To make this report again, in the folder that holds the data: "
-        f"<code>{text(report.command)}</code></p>"
-    )
+    yield table("What the numbers are of", ("", ""), [*data.items(), *origin(report)])
+    yield again(report)
     yield (
         '<p class="note">Values in brackets are 95 % intervals: Wilson&#x27;s for shares, else by '
         "the bootstrap over images or channels. Sections 3, 4, 6 and 7, and the distortions in "

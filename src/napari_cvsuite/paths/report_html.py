@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +21,10 @@ from napari_cvsuite.paths.report_parts import (
     PruningPart,
     ScalePart,
 )
-from napari_cvsuite.reports.claims import Skipped, claims_table
+from napari_cvsuite.reports.claims import claims_table
 from napari_cvsuite.reports.files import write_page
 from napari_cvsuite.reports.markup import figure, note, page, table, text
+from napari_cvsuite.reports.sections import Section, again, origin, sections
 
 __all__ = ["html", "write_report"]
 
@@ -47,7 +48,7 @@ def write_report(report: PathReport, folder: Path) -> list[Path]:
 
 def html(report: PathReport) -> str:
     """Return the report as HTML, its figures within it."""
-    sections: tuple[tuple[str, Any, Callable[[Any], Iterator[str]]], ...] = (
+    parts: tuple[Section, ...] = (
         ("Do the sums add up?", report.check, _check),
         ("Influence of each path", report.influence, _influence),
         ("Pruning", report.pruning, _pruning),
@@ -57,17 +58,8 @@ def html(report: PathReport) -> str:
         ("Lengths of paths", report.lengths, _lengths),
     )
     title = f"Paths of {report.model.name}"
-    body = [f"<h1>{text(title)}</h1>", *_head(report)]
-    for number, (name, part, shown) in enumerate(sections, 1):
-        body.append(f'<section><h2 id="s{number}">{number}. {name}</h2>')
-        if isinstance(part, Skipped):
-            body.append(f'<p class="skipped">Not measured. {text(part.reason)}</p>')
-        else:
-            words = [] if isinstance(part, Lengths) else [f"<p>{text(part.in_words())}</p>"]
-            body += [*words, *shown(part)]
-        body.append("</section>")
-    body += claims_table(report.claims, CAUTION)
-    return page(title, body)
+    body = [f"<h1>{text(title)}</h1>", *_head(report), *sections(parts)]
+    return page(title, [*body, *claims_table(report.claims, CAUTION)])
 
 
 def _head(report: PathReport) -> Iterator[str]:
@@ -76,7 +68,7 @@ def _head(report: PathReport) -> Iterator[str]:
         "2308.06548. Do the paper&#x27;s claims hold? "
         '<a href="#claims">The verdicts</a> are at the end.</p>'
     )
-    model, known = report.model, report.provenance
+    model = report.model
     yield table(
         "What the numbers are of",
         ("", ""),
@@ -86,18 +78,10 @@ def _head(report: PathReport) -> Iterator[str]:
             ("SHA-256 of the weights", model.weights_sha256 or "unknown"),
             ("trained on", model.data),
             ("images", f"{report.folder}: {report.images} images"),
-            ("date", report.date),
-            ("made by", f"napari-cvsuite {report.version}, in {report.seconds:.0f} s"),
-            (
-                "computed on",
-                f"{known['device']}, {known['precision']}, threads: {known['threads']}",
-            ),
+            *origin(report),
         ],
     )
-    yield (
-        "<p>To make this report again, in the folder that holds the data: "
-        f"<code>{text(report.command)}</code></p>"
-    )
+    yield again(report)
     yield note(
         "Values in brackets are 95 % intervals: Wilson's for shares of images, by a paired "
         "bootstrap over images for their changes, Student's for means over seeds. Images that "
