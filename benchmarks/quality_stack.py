@@ -73,7 +73,7 @@ def main() -> None:
         scores = np.array([row.score for row in result.rows])
         print(f"{len(scores)} slices of {arguments.side} px: {seconds / len(scores):.3f} s a slice")
         print("anonymous memory, MB, after slice: " + str({k: round(v) for k, v in memory.items()}))
-        print(f"sharpest slice {int(scores.argmax()) + 1}, window {result.provenance['window']}")
+        print(f"best slice {int(scores.argmax()) + 1}, window {result.provenance['window']}")
         stops = []
         for wait in (0.5, 0.8, 1.1):
             over = threading.Event()

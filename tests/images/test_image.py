@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import pickle
 from types import SimpleNamespace
 
 import dask.array as da
@@ -41,6 +42,13 @@ def test_axes_are_guessed(shape: tuple[int, ...], dtype: str, axes: str) -> None
 def test_what_is_no_image_is_refused_with_a_remedy(array: np.ndarray, says: str) -> None:
     with pytest.raises(ImageError, match=says):
         Image.from_array(array)
+
+
+def test_only_an_image_without_finite_pixels_is_blank() -> None:
+    error = ImageError.of_blank()
+    assert error.blank and "load another" in str(error) and not ImageError("too small").blank
+    # Errors of a worker process come back pickled.
+    assert pickle.loads(pickle.dumps(error)).blank
 
 
 @pytest.mark.parametrize("axes", ["xy", "zz", "yxz", "abc", "yx"])

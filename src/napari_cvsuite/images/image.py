@@ -16,7 +16,22 @@ _STACK = "tzc"
 
 
 class ImageError(ValueError):
-    """An image cannot be used; the message says why and what to do."""
+    """An image cannot be used; the message says why and what to do.
+
+    Attributes
+    ----------
+    blank : bool
+        Whether no pixel of it is finite, so that the other planes of a stack may still be good.
+    """
+
+    blank = False
+
+    @classmethod
+    def of_blank(cls) -> ImageError:
+        """Return the error of an image without a finite pixel."""
+        error = cls("the image has no finite pixel (all NaN or infinite); load another")
+        error.blank = True
+        return error
 
 
 @dataclass(frozen=True, eq=False)

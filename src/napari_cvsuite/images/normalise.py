@@ -72,7 +72,7 @@ def finite_range(plane: NDArray[Any]) -> tuple[float, float]:
     """
     found = _range(plane)
     if found is None:
-        raise ImageError("the image has no finite pixel (all NaN or infinite); load another")
+        raise ImageError.of_blank()
     return found
 
 
@@ -116,7 +116,7 @@ class Scaling:
         """
         found = [limits for part in parts if (limits := _range(_chosen(part))) is not None]
         if not found:
-            raise ImageError("the image has no finite pixel (all NaN or infinite); load another")
+            raise ImageError.of_blank()
         return cls(min(low for low, _ in found), max(high for _, high in found))
 
     def apply(self, part: NDArray[Any]) -> NDArray[np.float32]:

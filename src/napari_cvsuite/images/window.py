@@ -90,7 +90,7 @@ def window_of(
         found.append(_sample(plane))
     finite = np.concatenate(found) if found else np.zeros(0)
     if not finite.size:
-        raise ImageError("the image has no finite pixel (all NaN or infinite); load another")
+        raise ImageError.of_blank()
     if rule == "type":
         if finite.min() < 0 or finite.max() > 1:
             raise ImageError(

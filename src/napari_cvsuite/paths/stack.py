@@ -184,7 +184,7 @@ def _blank_passed_over() -> Iterator[None]:
     try:
         yield
     except ImageError as error:
-        if "no finite pixel" not in str(error):
+        if not error.blank:
             raise
 
 

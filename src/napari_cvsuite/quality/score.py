@@ -202,7 +202,7 @@ def score_slice(
         window = planes.window_at(plane)
         pixels = window.apply(plane)
     except ImageError as error:
-        if "no finite pixel" not in str(error):
+        if not error.blank:
             raise
         return Row(number, NAN, note="no finite pixel", position=index)
     if not np.ptp(pixels):
