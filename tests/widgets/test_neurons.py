@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import gc
 import subprocess
 import sys
 import threading
 import time
-import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import pytest
+from docks import Wait, choose_and_run, closed, opened, press, problem, shown
 from napari.layers import Image
 
 import napari_cvsuite
@@ -21,7 +20,6 @@ from napari_cvsuite.widgets.neurons_actions import ACTIONS, ATTACK, CHANNELS, MA
 from napari_cvsuite.widgets.neurons_inputs import View
 from napari_cvsuite.widgets.settings import load_state
 
-Wait = Callable[[Callable[[], bool]], None]
 RNG = np.random.default_rng(0)
 COLOUR = RNG.integers(0, 255, (48, 64, 3), "u1")
 STACK = RNG.integers(0, 255, (3, 48, 64), "u1")
@@ -29,30 +27,16 @@ STACK = RNG.integers(0, 255, (3, 48, 64), "u1")
 
 @pytest.fixture
 def dock(viewer: Any, tiny_classifier: str) -> Iterator[NeuronsDock]:
-    made = NeuronsDock(viewer)
-    made.inputs.model.choose(tiny_classifier)
-    made.inputs.device.choose("cpu")
-    yield made
-    made.close()
+    yield from opened(NeuronsDock(viewer), tiny_classifier)
 
 
 def _run(dock: NeuronsDock, wait_for: Wait, action: str = "", **values: Any) -> str:
-    if action:
-        dock.inputs.choice.set_action(action)
-    dock.inputs.choice.form.set_values(values)
-    dock.run()
-    wait_for(lambda: dock.idle)
-    return dock.run_bar.message.text()
+    return choose_and_run(dock, wait_for, action or dock.inputs.action.name, **values)
 
 
 def _glance(dock: NeuronsDock, wait_for: Wait) -> list[Any]:
     wait_for(lambda: dock.settled)
     return dock.prediction.glances
-
-
-def _problem(dock: NeuronsDock) -> str:
-    assert not dock.run_bar.button.isEnabled()
-    return dock.run_bar.message.text()
 
 
 def _rows(dock: NeuronsDock) -> list[dict[str, Any]]:
@@ -116,7 +100,7 @@ def test_a_pair_is_found_and_shown_side_by_side(
     assert dock.inputs.models() == (other_classifier,)
     dock.inputs.other.choose(tiny_classifier)
     dock.inputs.model.choose(tiny_classifier)
-    assert "Both models are the same" in _problem(dock)
+    assert "Both models are the same" in problem(dock)
     dock.inputs.other.choose_none()
     assert dock.inputs.models() == (tiny_classifier,)
     dock.close()
@@ -125,7 +109,7 @@ def test_a_pair_is_found_and_shown_side_by_side(
 def test_a_signed_map_lies_where_the_network_looked(
     dock: NeuronsDock, viewer: Any, wait_for: Wait, tiny_classifier: str
 ) -> None:
-    assert "Open an image" in _problem(dock)
+    assert "Open an image" in problem(dock)
     layer = viewer.add_image(COLOUR, scale=(2, 2), translate=(10, 20), name="cell")
     said = _run(dock, wait_for, SALIENCY, method="gradient")
     seen, shown = viewer.layers[1:]
@@ -162,7 +146,7 @@ def test_a_map_with_its_check_and_a_difference_of_classes(
     viewer.add_image(COLOUR)
     dock.inputs.choice.set_action(SALIENCY)
     dock.inputs.choice.against.choose("dog")
-    assert "A difference needs a class" in _problem(dock)
+    assert "A difference needs a class" in problem(dock)
     dock.inputs.choice.target.choose("bird")
     said = _run(dock, wait_for, method="gradcam", check=True)
     assert said.startswith("Done"), said
@@ -193,7 +177,7 @@ def test_stack_region_and_view(dock: NeuronsDock, viewer: Any, wait_for: Wait) -
     np.testing.assert_allclose(viewer.layers[-1].data_to_world((0, 31.5, 31.5)), [6, 47.5, 63.5])
     shapes.data = [np.array([[400, 400], [420, 420]])]
     dock.inputs.region.choose(shapes)
-    assert "outside" in _problem(dock)
+    assert "outside" in problem(dock)
     viewer.layers.remove(shapes)
     assert dock.run_bar.button.isEnabled() and layer in viewer.layers
 
@@ -275,15 +259,14 @@ def test_failure_changes_no_layer(dock: NeuronsDock, viewer: Any, wait_for: Wait
     assert "no finite" in _run(dock, wait_for, SALIENCY)
     assert list(viewer.layers) == [layer] and not _rows(dock)
     dock.inputs.planes.set_values({"channels": "4"})
-    assert "channels" in _problem(dock)
+    assert "channels" in problem(dock)
     dock.show()
     wait_for(lambda: "channels" in dock.prediction.words.text())
 
 
 def test_shortcut_runs(dock: NeuronsDock, viewer: Any, wait_for: Wait) -> None:
     viewer.add_image(COLOUR)
-    keys = {str(key): action for key, action in viewer.keymap.items()}
-    keys[RUN_KEY.replace("Control", "Ctrl").replace("-", "+")](viewer)
+    press(viewer, RUN_KEY)
     wait_for(lambda: dock.idle)
     assert len(viewer.layers) == 3
 
@@ -344,7 +327,7 @@ def test_closing_cancels_and_frees(
     assert handle is not None
     dock.close()
     wait_for(lambda: handle.state == "cancelled")
-    assert RUN_KEY.replace("Control", "Ctrl").replace("-", "+") not in map(str, viewer.keymap)
+    assert shown(RUN_KEY) not in map(str, viewer.keymap)
 
 
 def test_a_closed_dock_is_freed(viewer: Any, tiny_classifier: str, wait_for: Wait) -> None:
@@ -355,16 +338,9 @@ def test_a_closed_dock_is_freed(viewer: Any, tiny_classifier: str, wait_for: Wai
     dock.show()
     _glance(dock, wait_for)
     _run(dock, wait_for, CHANNELS)
-    dock.close()
-    gone = weakref.ref(dock)
-    dock.deleteLater()
+    freed = closed(dock)
     del dock
-
-    def collected() -> bool:
-        gc.collect()
-        return gone() is None
-
-    wait_for(collected)
+    wait_for(freed)
 
 
 def test_opening_the_dock_loads_no_torch() -> None:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import pytest
+from docks import Wait, choose_and_run, opened
 from napari.layers import Labels, Shapes
 
 import napari_cvsuite
@@ -14,7 +15,6 @@ from napari_cvsuite.widgets.neurons import NeuronsDock
 from napari_cvsuite.widgets.neurons_actions import ATTACK, CHANNELS, CLASSES, SALIENCY
 from napari_cvsuite.widgets.neurons_inputs import View
 
-Wait = Callable[[Callable[[], bool]], None]
 RNG = np.random.default_rng(0)
 COLOUR = RNG.integers(0, 255, (48, 64, 3), "u1")
 STACK = RNG.integers(0, 255, (3, 48, 64), "u1")
@@ -22,19 +22,7 @@ STACK = RNG.integers(0, 255, (3, 48, 64), "u1")
 
 @pytest.fixture
 def dock(viewer: Any, tiny_classifier: str) -> Iterator[NeuronsDock]:
-    made = NeuronsDock(viewer)
-    made.inputs.model.choose(tiny_classifier)
-    made.inputs.device.choose("cpu")
-    yield made
-    made.close()
-
-
-def _run(dock: NeuronsDock, wait_for: Wait, action: str, **values: Any) -> str:
-    dock.inputs.choice.set_action(action)
-    dock.inputs.choice.form.set_values(values)
-    dock.run()
-    wait_for(lambda: dock.idle)
-    return dock.run_bar.message.text()
+    yield from opened(NeuronsDock(viewer), tiny_classifier)
 
 
 class _Mouse:
@@ -60,7 +48,7 @@ def test_the_class_of_each_place_as_labels(
     dock.inputs.other.refresh()
     dock.inputs.other.choose(other_classifier)
     layer = viewer.add_image(COLOUR, name="cell", scale=(2, 2), translate=(10, 20))
-    assert _run(dock, wait_for, CLASSES, cells=6).startswith("Done")
+    assert choose_and_run(dock, wait_for, CLASSES, cells=6).startswith("Done")
     below, above = viewer.layers[-2:]
     found = [
         napari_cvsuite.class_map(COLOUR, model=name, cells=6, device="cpu")
@@ -154,7 +142,7 @@ def test_what_the_network_sees_is_drawn_on_images_of_every_kind(
     height, width = pixels.shape[:2]
     side = min(height, width)
     top, left = (height - side) / 2 - 0.5, (width - side) / 2 - 0.5
-    assert _run(dock, wait_for, SALIENCY).startswith("Done")
+    assert choose_and_run(dock, wait_for, SALIENCY).startswith("Done")
     (seen,) = (one for one in viewer.layers if isinstance(one, Shapes))
     expected = [[top, left], [top, left + side], [top + side, left + side], [top + side, left]]
     np.testing.assert_allclose(seen.data[0], expected)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from docks import Wait, opened, rows_of_run
 from matplotlib.backend_bases import MouseEvent
 from PIL import Image as Picture
 
@@ -37,7 +38,6 @@ from napari_cvsuite.widgets.neurons_actions import (
 from napari_cvsuite.widgets.neurons_inputs import pair_name
 from napari_cvsuite.widgets.neurons_plot import Bars, Line, Plot
 
-Wait = Callable[[Callable[[], bool]], None]
 RNG = np.random.default_rng(0)
 COLOUR = RNG.integers(0, 255, (48, 64, 3), "u1")
 OBJECT = np.zeros((48, 64), "u1")
@@ -46,20 +46,7 @@ OBJECT[12:36, 20:40] = 3
 
 @pytest.fixture
 def dock(viewer: Any, tiny_classifier: str) -> Iterator[NeuronsDock]:
-    made = NeuronsDock(viewer)
-    made.inputs.model.choose(tiny_classifier)
-    made.inputs.device.choose("cpu")
-    yield made
-    made.close()
-
-
-def _run(dock: NeuronsDock, wait_for: Wait, action: str, **values: Any) -> list[dict[str, Any]]:
-    dock.inputs.choice.set_action(action)
-    dock.inputs.choice.form.set_values(values)
-    dock.run()
-    wait_for(lambda: dock.idle)
-    assert dock.run_bar.message.text().startswith("Done"), dock.run_bar.message.text()
-    return dock.shower.panels[action].rows
+    yield from opened(NeuronsDock(viewer), tiny_classifier)
 
 
 def test_the_share_of_a_map_on_an_object(
@@ -69,10 +56,10 @@ def test_the_share_of_a_map_on_an_object(
     labels = viewer.add_labels(OBJECT.copy(), name="cell")
     choice = dock.inputs.choice
     assert choice.mask_picker.isVisibleTo(dock) and choice.mask_picker.layer() is None
-    rows = _run(dock, wait_for, SALIENCY)
+    rows = rows_of_run(dock, wait_for, SALIENCY)
     assert not any("mask" in row["measure"] for row in rows)
     choice.mask_picker.choose(labels)
-    rows = {row["measure"]: row for row in _run(dock, wait_for, SALIENCY)}
+    rows = {row["measure"]: row for row in rows_of_run(dock, wait_for, SALIENCY)}
     inside = explain.run(
         Array.from_layer(layer),
         SaliencyOptions(model=tiny_classifier),
@@ -103,7 +90,7 @@ def test_distorted_copies_as_layers(
 ) -> None:
     layer = viewer.add_image(COLOUR, name="cell", scale=(2, 2))
     labels = viewer.add_labels(OBJECT, name="object")
-    rows = _run(dock, wait_for, COPIES)
+    rows = rows_of_run(dock, wait_for, COPIES)
     other = copies.run(Array.from_layer(layer), CopyOptions(model=tiny_classifier), Context())
     made = {one.name.removeprefix("cell: "): one for one in viewer.layers[3:]}
     assert list(made) == [one.title for one in reversed(other.copies)] and len(made) == 12
@@ -131,12 +118,12 @@ def test_distorted_copies_as_layers(
     assert not any(one.visible for one in made.values())
     # One of them; a silhouette needs the object.
     count = len(viewer.layers)
-    _run(dock, wait_for, COPIES, distortion="blur", level=3.0)
+    rows_of_run(dock, wait_for, COPIES, distortion="blur", level=3.0)
     assert [one.name for one in viewer.layers[count:]] == ["cell: blur 3"]
     dock.inputs.choice.form.set_values({"distortion": "silhouette", "level": 0.0})
     assert "Choose the Labels layer that shows the object" in dock.run_bar.message.text()
     dock.inputs.choice.mask_picker.choose(labels)
-    _run(dock, wait_for, COPIES)
+    rows_of_run(dock, wait_for, COPIES)
     drawn = viewer.layers[-1].data
     assert set(np.unique(drawn)) == {0, 1} and drawn.mean() == pytest.approx(24 * 20 / 48**2, 0.1)
     dock.inputs.choice.form.set_values({"distortion": "grey"})
@@ -153,7 +140,7 @@ def test_copies_of_two_networks_are_shown_once(
     dock.inputs.other.refresh()
     dock.inputs.other.choose(other_classifier)
     viewer.add_image(COLOUR)
-    rows = _run(dock, wait_for, COPIES, distortion="grey")
+    rows = rows_of_run(dock, wait_for, COPIES, distortion="grey")
     assert len(viewer.layers) == 3 and len(rows) == 2
     assert {tiny_classifier, other_classifier} <= set(rows[0])
 
@@ -180,7 +167,7 @@ def test_bars_lead_to_the_rows_of_a_dissection(
     for name, where in (("bright", stack > 128), ("dark", stack < 60)):
         labels = viewer.add_labels(where.astype("u1"), name=name)
         dock.inputs.choice.concepts.tick(labels)
-    rows = _run(dock, wait_for, DISSECT, shifts=0, cut=0.2)
+    rows = rows_of_run(dock, wait_for, DISSECT, shifts=0, cut=0.2)
     panel = dock.shower.panels[DISSECT]
     axes = panel.plot.axes
     # Top to bottom as the concepts; of each a bar for each network, of detectors among channels.
@@ -264,7 +251,7 @@ def test_a_report_is_written_and_found(
     dock.inputs.other.refresh()
     dock.inputs.other.choose(other_classifier)
     # It needs no open image, and runs behind the window.
-    rows = _run(dock, wait_for, REPORT)
+    rows = rows_of_run(dock, wait_for, REPORT)
     page = tmp_path / "out <1>" / "report.html"
     assert page.exists() and not viewer.layers
     text = dock.shower.panels[REPORT].words.text()
@@ -290,22 +277,22 @@ def test_the_dock_gives_what_python_gives(
     layer, labels = viewer.add_image(COLOUR), viewer.add_labels(OBJECT, name="object")
     image, name = Array.from_layer(layer), {"model": tiny_classifier}
     dock.inputs.choice.channel.setValue(3)
-    rows = {row["measure"]: row[tiny_classifier] for row in _run(dock, wait_for, SIMPLICITY)}
+    rows = {row["measure"]: row[tiny_classifier] for row in rows_of_run(dock, wait_for, SIMPLICITY)}
     smooth = simplicity.run(image, SmoothnessOptions(**name), Context())
     assert rows["length of the gradient"] == smooth.gradient_length
     assert rows["total variation of the first kernels"] == smooth.kernel_tv
     for row in smooth.layers:
         assert rows[f"{row.layer}: change under noise / activation"] == row.change
-    rows = _run(dock, wait_for, ABLATE, mode="mean")
+    rows = rows_of_run(dock, wait_for, ABLATE, mode="mean")
     silenced = silence.run(image, AblateOptions(**name, mode="mean"), Context())
     assert {row["channels"]: row["drop"] for row in rows} == {
         row["channels"]: row["drop"] for row in silenced.rows()
     }
-    _run(dock, wait_for, MAXIMISE, steps=2)
+    rows_of_run(dock, wait_for, MAXIMISE, steps=2)
     liked = dream.run(MaximiseOptions(**name, steps=2, channel=3), Context())
     np.testing.assert_array_equal(viewer.layers[-1].data, liked.image)
     dock.inputs.choice.concepts.tick(labels)
-    rows = _run(dock, wait_for, DISSECT, preset="paper", quantile=0.1)
+    rows = rows_of_run(dock, wait_for, DISSECT, preset="paper", quantile=0.1)
     marked = Array.from_array((OBJECT > 0).astype("u1"))
     options = DissectOptions(**name, preset="paper", quantile=0.1)
     found = dissecting.run([dissecting.Pair(image, (marked,))], options, Context())

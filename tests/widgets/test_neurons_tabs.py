@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from docks import Wait, rows_of_run
 from napari.layers import Labels
 from PIL import Image as Picture
 
@@ -35,7 +36,6 @@ from napari_cvsuite.widgets.neurons_actions import (
     SIMPLICITY,
 )
 
-Wait = Callable[[Callable[[], bool]], None]
 RNG = np.random.default_rng(0)
 COLOUR = RNG.integers(0, 255, (48, 64, 3), "u1")
 STACK = RNG.integers(0, 255, (6, 48, 64), "u1")
@@ -51,15 +51,6 @@ def dock(viewer: Any, tiny_classifier: str) -> Iterator[NeuronsDock]:
     made.inputs.choice.layer.choose(LAYER)
     yield made
     made.close()
-
-
-def _run(dock: NeuronsDock, wait_for: Wait, action: str, **values: Any) -> list[dict[str, Any]]:
-    dock.inputs.choice.set_action(action)
-    dock.inputs.choice.form.set_values(values)
-    dock.run()
-    wait_for(lambda: dock.idle)
-    assert dock.run_bar.message.text().startswith("Done"), dock.run_bar.message.text()
-    return dock.shower.panels[action].rows
 
 
 def _choose(dock: NeuronsDock, action: str, place: int) -> dict[str, Any]:
@@ -86,7 +77,7 @@ def test_channels_in_a_montage_and_over_the_image(
     dock: NeuronsDock, viewer: Any, wait_for: Wait, tiny_classifier: str
 ) -> None:
     layer = viewer.add_image(COLOUR, name="cell", scale=(2, 2))
-    rows = _run(dock, wait_for, CHANNELS)
+    rows = rows_of_run(dock, wait_for, CHANNELS)
     options = ActivationOptions(model=tiny_classifier, layer=LAYER)
     other = browse.run(Array.from_layer(layer), options, Context())
     assert [row["channel"] for row in rows] == list(range(len(other.maps)))
@@ -127,12 +118,12 @@ def test_the_image_that_a_channel_likes(dock: NeuronsDock, viewer: Any, wait_for
     dock.inputs.choice.set_action(MAXIMISE)
     dock.inputs.choice.channel.setValue(2)
     # It needs no image.
-    rows = _run(dock, wait_for, MAXIMISE, steps=3)
+    rows = rows_of_run(dock, wait_for, MAXIMISE, steps=3)
     shown = viewer.layers[-1]
     assert shown.rgb and shown.data.shape == (32, 32, 3) and "channel 2" in shown.name
     assert [row["step"] for row in rows] == list(range(len(rows))) and len(rows) >= 3
     layer = viewer.add_image(COLOUR)
-    _run(dock, wait_for, MAXIMISE)
+    rows_of_run(dock, wait_for, MAXIMISE)
     assert viewer.layers[-1].data_to_world((0, -0.5))[1] > layer.data_to_world((0, 63.5))[1]
 
 
@@ -142,7 +133,7 @@ def test_top_patches_are_shown_where_they_lie(
     layer = viewer.add_image(STACK, scale=(3, 1, 1), name="stack")
     dock.inputs.choice.set_action(PATCHES)
     dock.inputs.choice.channel.setValue(5)
-    rows = _run(dock, wait_for, PATCHES, top=4)
+    rows = rows_of_run(dock, wait_for, PATCHES, top=4)
     options = PatchOptions(model=tiny_classifier, layer=LAYER, channel=5, top=4)
     other = favourites.run([Array.from_layer(layer)], options, Context())
     assert [row["rank"] for row in rows] == [1, 2, 3, 4]
@@ -175,7 +166,7 @@ def test_top_patches_of_a_folder(
         Picture.fromarray(STACK[number]).save(tmp_path / f"{number}.png")
     dock.inputs.choice.set_folder(tmp_path)
     dock.inputs.choice.channel.setValue(1)
-    rows = _run(dock, wait_for, FOLDER_PATCHES, top=2)
+    rows = rows_of_run(dock, wait_for, FOLDER_PATCHES, top=2)
     assert len(rows) == 2 and all(Path(row["image"]).parent == tmp_path for row in rows)
     _choose(dock, FOLDER_PATCHES, 0)
     assert viewer.layers[-1].rgb and "channel 1" in viewer.layers[-1].name
@@ -200,7 +191,7 @@ def test_dissection_of_what_is_labelled(
     dock.inputs.choice.concepts.tick(bright)
     dock.inputs.choice.concepts.tick(dark)
     dark.name = "shadow"
-    rows = _run(dock, wait_for, DISSECT, shifts=20)
+    rows = rows_of_run(dock, wait_for, DISSECT, shifts=20)
     # Each layer is one concept, whatever the numbers in it.
     assert {row["concept"] for row in rows} == {"bright", "shadow"} and len(rows) == 2 * 96
     assert {"iou", "chance", "ceiling", "p", "p_family"} <= set(rows[0])
@@ -224,7 +215,7 @@ def test_dissection_of_what_is_labelled(
     assert len(concepts.layers()) == concepts.count() == 2
     dock.inputs.choice.together.setChecked(False)
     dock.inputs.other.choose(other_classifier)
-    rows = _run(dock, wait_for, DISSECT, preset="paper")
+    rows = rows_of_run(dock, wait_for, DISSECT, preset="paper")
     assert len({row["concept"] for row in rows}) == 4
     assert {row["model"] for row in rows} == {tiny_classifier, other_classifier}
     assert "gained" in panel.words.text() and "lost" in panel.words.text()
@@ -246,7 +237,7 @@ def test_shape_bias_and_distorted_copies_of_folders(
     dock.inputs.choice.set_action(BIAS)
     assert "SHAPE1-TEXTURE1" in dock.run_bar.message.text()
     dock.inputs.choice.set_folder(stimuli)
-    rows = _run(dock, wait_for, BIAS)
+    rows = rows_of_run(dock, wait_for, BIAS)
     total = bias.conflict(stimuli, BiasOptions(model=tiny_classifier), Context()).bias.total
     assert rows[0]["category"] == "all" and rows[0]["images"] == 6
     assert (rows[0]["shape"], rows[0]["texture"]) == (total.n_shape, total.n_texture)
@@ -256,7 +247,7 @@ def test_shape_bias_and_distorted_copies_of_folders(
     dock.inputs.choice.set_action(CONTROLS)
     assert not dock.run_bar.button.isEnabled()
     dock.inputs.choice.set_folder(labelled)
-    rows = _run(dock, wait_for, CONTROLS)
+    rows = rows_of_run(dock, wait_for, CONTROLS)
     assert rows[0]["control"] == "none" and rows[0]["n"] == 9
     assert {"level", "tag", tiny_classifier} <= set(rows[0]) and not viewer.layers
     assert not any(name.endswith("CE") for name in rows[0])
@@ -274,7 +265,7 @@ def test_corruption_errors_of_two_networks_are_those_of_python(
     dock.inputs.other.choose(other_classifier)
     dock.inputs.choice.set_action(CONTROLS)
     dock.inputs.choice.set_folder(animals)
-    rows = _run(dock, wait_for, CONTROLS)
+    rows = rows_of_run(dock, wait_for, CONTROLS)
     models = (tiny_classifier, other_classifier)
     found = controls_of_folder(animals, models, BiasOptions(model=models[0]), Context())
     assert rows == control_rows(found, models)
@@ -291,7 +282,7 @@ def test_simplicity_says_where_measures_come_from(
     dock: NeuronsDock, viewer: Any, wait_for: Wait, tiny_classifier: str
 ) -> None:
     viewer.add_image(COLOUR)
-    rows = _run(dock, wait_for, SIMPLICITY)
+    rows = rows_of_run(dock, wait_for, SIMPLICITY)
     known = {row["measure"]: row for row in rows}
     one = known["total variation of the first kernels"]
     other = known["total variation / sum of magnitudes, first kernels"]
@@ -303,7 +294,7 @@ def test_ablation_leads_to_the_channel(
     dock: NeuronsDock, viewer: Any, wait_for: Wait, tiny_classifier: str
 ) -> None:
     viewer.add_image(COLOUR)
-    rows = _run(dock, wait_for, ABLATE)
+    rows = rows_of_run(dock, wait_for, ABLATE)
     assert len(rows) == 96
     assert [row["drop"] for row in rows] == sorted((r["drop"] for r in rows), reverse=True)
     _choose(dock, ABLATE, 0)
@@ -313,7 +304,7 @@ def test_ablation_leads_to_the_channel(
     options = ActivationOptions(model=tiny_classifier, layer=LAYER, channel=channel)
     other = browse.run(Array.from_layer(viewer.layers[0]), options, Context())
     np.testing.assert_array_equal(shown.data, other.maps[0])
-    rows = _run(dock, wait_for, ABLATE, silenced="1,3-5", mode="keep")
+    rows = rows_of_run(dock, wait_for, ABLATE, silenced="1,3-5", mode="keep")
     assert rows[0]["channels"] == "1,3,4,5" and "became" in dock.shower.panels[ABLATE].words.text()
     likely = napari_cvsuite.classify(COLOUR, model=tiny_classifier, device="cpu").likely[0]
     said = dock.shower.panels[ABLATE].words.text()

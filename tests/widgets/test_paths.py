@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import gc
 import subprocess
 import sys
 import threading
 import time
-import weakref
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
 import pytest
+from docks import Wait, closed, opened, press, problem, run
 from napari.layers import Image
 from qtpy.QtCore import Qt
 
@@ -30,7 +29,6 @@ from napari_cvsuite.widgets.paths_tabs import MAPS, NUMBERS, PICTURE
 from napari_cvsuite.widgets.settings import load_state
 from napari_cvsuite.widgets.views import View
 
-Wait = Callable[[Callable[[], bool]], None]
 RNG = np.random.default_rng(0)
 COLOUR = RNG.integers(0, 255, (48, 64, 3), "u1")
 STACK = RNG.integers(0, 255, (3, 48, 64), "u1")
@@ -38,27 +36,12 @@ STACK = RNG.integers(0, 255, (3, 48, 64), "u1")
 
 @pytest.fixture
 def dock(viewer: Any, tiny_transformer: str) -> Iterator[PathsDock]:
-    made = PathsDock(viewer)
-    made.inputs.model.choose(tiny_transformer)
-    made.inputs.device.choose("cpu")
-    yield made
-    made.close()
-
-
-def _look(dock: PathsDock, wait_for: Wait) -> str:
-    dock.run()
-    wait_for(lambda: dock.idle)
-    return dock.run_bar.message.text()
+    yield from opened(PathsDock(viewer), tiny_transformer)
 
 
 def _map(dock: PathsDock, wait_for: Wait, **chosen: Any) -> None:
     dock.asks.show_map({"kind": "share", **chosen})
     wait_for(lambda: dock.idle)
-
-
-def _problem(dock: PathsDock) -> str:
-    assert not dock.run_bar.button.isEnabled()
-    return dock.run_bar.message.text()
 
 
 def _numbers(dock: PathsDock) -> list[float]:
@@ -83,9 +66,9 @@ def _effects(image: Any, model: str, others: Any = (), **given: Any) -> whatif.W
 def test_a_look_shows_prediction_shares_and_their_sum(
     dock: PathsDock, viewer: Any, wait_for: Wait, tiny_transformer: str
 ) -> None:
-    assert "Open an image" in _problem(dock)
+    assert "Open an image" in problem(dock)
     layer = viewer.add_image(COLOUR, name="cell")
-    assert _look(dock, wait_for).startswith("Done on cpu. Intensity: type uint8")
+    assert run(dock, wait_for).startswith("Done on cpu. Intensity: type uint8")
     found = _shares(layer, tiny_transformer)
     assert dock.prediction.glances[0].likely == found.likely
     names = [box.name for box in dock.pages.picture.boxes]
@@ -115,7 +98,7 @@ def test_classes_change_without_another_look(
     dock: PathsDock, viewer: Any, wait_for: Wait, tiny_transformer: str
 ) -> None:
     layer = viewer.add_image(COLOUR)
-    _look(dock, wait_for)
+    run(dock, wait_for)
     found, looked = _shares(layer, tiny_transformer), dock.known.looked
     dock.inputs.label.choose("dog")
     np.testing.assert_array_equal(_numbers(dock), found.shares[:-1, 1])
@@ -124,10 +107,10 @@ def test_classes_change_without_another_look(
     assert "dog - bird" in dock.pages.picture._title
     assert {row["class"] for row in _rows(dock).values()} == {"dog - bird"}
     dock.inputs.against.choose("dog")
-    assert "Both classes are the same" in _problem(dock)
+    assert "Both classes are the same" in problem(dock)
     dock.inputs.label.choose("")
     dock.inputs.label.setCurrentIndex(0)
-    assert "needs a class" in _problem(dock)
+    assert "needs a class" in problem(dock)
     dock.inputs.against.setCurrentIndex(0)
     assert dock.run_bar.button.isEnabled() and dock.known.looked is looked
 
@@ -138,7 +121,7 @@ def test_switches_change_the_prediction_live(
     layer = viewer.add_image(COLOUR)
     # The first switch looks before.
     assert not dock.pages.picture.boxes
-    _look(dock, wait_for)
+    run(dock, wait_for)
     boxes = dock.pages.picture.boxes
     for number in (1, 3, 2, 3):
         boxes[number].click()
@@ -164,7 +147,7 @@ def test_a_slider_weighs_the_picked_path(
     dock: PathsDock, viewer: Any, wait_for: Wait, tiny_transformer: str
 ) -> None:
     layer = viewer.add_image(COLOUR)
-    _look(dock, wait_for)
+    run(dock, wait_for)
     page = dock.pages.picture_page
     assert not page.weight.isVisibleTo(page)
     page.picture.boxes[3].picked.emit()
@@ -196,7 +179,7 @@ def test_only_the_newest_of_rapid_switches_counts(
     dock: PathsDock, viewer: Any, wait_for: Wait, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     viewer.add_image(COLOUR)
-    _look(dock, wait_for)
+    run(dock, wait_for)
     release, asked, shown = threading.Event(), [], []
     from napari_cvsuite.paths.session import Session
 
@@ -229,7 +212,7 @@ def test_numbers_of_interventions_stand_side_by_side(
 ) -> None:
     layer = viewer.add_image(STACK)
     viewer.dims.set_current_step(0, 0)
-    _look(dock, wait_for)
+    run(dock, wait_for)
     effect = dock.effect
     effect.choose("removed_final")
     assert not effect.button.isVisibleTo(effect)
@@ -277,7 +260,7 @@ def test_what_another_image_writes(
 ) -> None:
     layer, other = viewer.add_image(COLOUR, name="one"), viewer.add_image(STACK, name="two")
     dock.inputs.image.choose(layer)
-    _look(dock, wait_for)
+    run(dock, wait_for)
     viewer.dims.set_current_step(0, 2)
     dock.effect.choose("total_module")
     dock.effect.choose_instead("other", other)
@@ -316,7 +299,7 @@ def test_a_picked_path_lays_its_map_where_the_network_looked(
     dock: PathsDock, viewer: Any, wait_for: Wait, tiny_transformer: str
 ) -> None:
     layer = viewer.add_image(COLOUR, scale=(2, 2), translate=(10, 20), name="cell")
-    _look(dock, wait_for)
+    run(dock, wait_for)
     picture = dock.pages.picture
     picture.boxes[3].picked.emit()
     wait_for(lambda: dock.idle)
@@ -386,7 +369,7 @@ def test_a_clicked_patch_shows_what_paths_draw_from_it(
     dock = PathsDock(viewer)
     dock.inputs.model.choose(name)
     layer = viewer.add_image(COLOUR)
-    _look(dock, wait_for)
+    run(dock, wait_for)
     dock.pages.picture.boxes[3].picked.emit()
     wait_for(lambda: dock.idle)
     shown = viewer.layers[-1]
@@ -399,7 +382,7 @@ def test_a_clicked_patch_shows_what_paths_draw_from_it(
     assert np.isnan(_numbers(dock)[2]) == (pool == "token")
     assert "patch (2, 1)" in dock.pages.picture._title
     # A map of an earlier look does not answer for a later one.
-    _look(dock, wait_for)
+    run(dock, wait_for)
     assert not shown.mouse_drag_callbacks
     _map(dock, wait_for, path="msa_0")
     assert len(viewer.layers[-1].mouse_drag_callbacks) == 1
@@ -411,7 +394,7 @@ def test_region_view_and_the_slice_that_is_followed(
 ) -> None:
     layer = viewer.add_image(STACK, scale=(3, 1, 1))
     dock.show()
-    _look(dock, wait_for)
+    run(dock, wait_for)
     dock.pages.picture.boxes[1].click()
     wait_for(lambda: dock.settled)
     viewer.dims.set_current_step(0, 2)
@@ -426,7 +409,7 @@ def test_region_view_and_the_slice_that_is_followed(
     np.testing.assert_allclose(_numbers(dock), found.target.of(found.shares)[:-1], atol=1e-6)
     shapes = viewer.add_shapes([np.array([[400, 400], [420, 420]])], shape_type="rectangle")
     dock.inputs.region.choose(shapes)
-    assert "outside" in _problem(dock)
+    assert "outside" in problem(dock)
     wait_for(lambda: dock.settled)
     assert not dock.prediction.isEnabled()
 
@@ -435,12 +418,12 @@ def test_what_is_wrong_is_said(
     dock: PathsDock, viewer: Any, wait_for: Wait, tiny_transformer: str
 ) -> None:
     layer = viewer.add_image(np.full((48, 64), np.nan, np.float32))
-    assert "no finite" in _look(dock, wait_for)
+    assert "no finite" in run(dock, wait_for)
     assert list(viewer.layers) == [layer] and dock.known is None
     dock.inputs.planes.set_values({"channels": "4"})
-    assert "channels" in _problem(dock)
+    assert "channels" in problem(dock)
     viewer.layers.clear()
-    assert "Open an image" in _problem(dock)
+    assert "Open an image" in problem(dock)
 
 
 def test_without_a_transformer_the_dock_says_how_to_get_one(
@@ -454,7 +437,7 @@ def test_without_a_transformer_the_dock_says_how_to_get_one(
     dock = PathsDock(viewer)
     viewer.add_image(COLOUR)
     assert dock.inputs.model.count() == 1
-    assert "no vision transformer" in _problem(dock) and "Add model" in _problem(dock)
+    assert "no vision transformer" in problem(dock) and "Add model" in problem(dock)
     dock.close()
 
 
@@ -465,7 +448,7 @@ def test_a_transformer_whose_logits_are_no_sum_can_still_be_switched(
     dock = PathsDock(viewer)
     dock.inputs.model.choose(name)
     layer = viewer.add_image(COLOUR)
-    _look(dock, wait_for)
+    run(dock, wait_for)
     assert "tanh" in dock.pages.numbers.words.text() and all(np.isnan(_numbers(dock)))
     dock.pages.picture.boxes[1].click()
     wait_for(lambda: dock.idle)
@@ -494,7 +477,7 @@ def test_cancel_frees_the_dock_and_changes_nothing(
     dock: PathsDock, viewer: Any, wait_for: Wait, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     viewer.add_image(COLOUR)
-    _look(dock, wait_for)
+    run(dock, wait_for)
     before, layers = _rows(dock), list(viewer.layers)
     held = _Held(monkeypatch)
     dock.effect.choose("total_module")
@@ -538,15 +521,14 @@ def test_a_layer_removed_meanwhile_is_survived(
 
 def test_shortcut_runs(dock: PathsDock, viewer: Any, wait_for: Wait) -> None:
     viewer.add_image(COLOUR)
-    keys = {str(key): action for key, action in viewer.keymap.items()}
-    keys[RUN_KEY.replace("Control", "Ctrl").replace("-", "+")](viewer)
+    press(viewer, RUN_KEY)
     wait_for(lambda: dock.idle)
     assert dock.known is not None
 
 
 def test_rows_and_bars_lead_to_paths(dock: PathsDock, viewer: Any, wait_for: Wait) -> None:
     viewer.add_image(COLOUR)
-    _look(dock, wait_for)
+    run(dock, wait_for)
     dock.pages.choose(NUMBERS)
     dock.pages.numbers.plot.path_chosen.emit(3)
     wait_for(lambda: dock.idle)
@@ -587,16 +569,9 @@ def test_a_closed_dock_is_let_go(viewer: Any, tiny_transformer: str, wait_for: W
     dock.inputs.model.choose(tiny_transformer)
     _map(dock, wait_for, path="msa_1")
     assert len(viewer.layers) == 3
-    dock.close()
-    gone = weakref.ref(dock)
-    dock.deleteLater()
+    freed = closed(dock)
     del dock
-
-    def collected() -> bool:
-        gc.collect()
-        return gone() is None
-
-    wait_for(collected)
+    wait_for(freed)
     viewer.dims.set_current_step(0, 0)
     viewer.theme = "light"
 
@@ -605,7 +580,7 @@ def test_closing_cancels_what_runs(
     dock: PathsDock, viewer: Any, wait_for: Wait, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     viewer.add_image(COLOUR)
-    _look(dock, wait_for)
+    run(dock, wait_for)
     held = _Held(monkeypatch)
     dock.effect.choose("total_module")
     dock.effect.button.click()

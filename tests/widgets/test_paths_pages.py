@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import csv
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from docks import Wait, opened
 from matplotlib.backend_bases import MouseButton, MouseEvent
 from PIL import Image as Picture
 
@@ -44,7 +45,6 @@ from napari_cvsuite.widgets.paths_plot import Curve, PathPlot
 from napari_cvsuite.widgets.paths_rows import Column, for_picture, table_rows
 from napari_cvsuite.widgets.paths_tabs import COMBINE, CURVES, FOLDER, NUMBERS, PICTURE
 
-Wait = Callable[[Callable[[], bool]], None]
 RNG = np.random.default_rng(0)
 COLOUR = RNG.integers(0, 255, (48, 64, 3), "u1")
 STACK = RNG.integers(0, 255, (4, 48, 64), "u1")
@@ -53,11 +53,7 @@ CPU = Context(device="cpu")
 
 @pytest.fixture
 def dock(viewer: Any, tiny_transformer: str) -> Iterator[PathsDock]:
-    made = PathsDock(viewer)
-    made.inputs.model.choose(tiny_transformer)
-    made.inputs.device.choose("cpu")
-    yield made
-    made.close()
+    yield from opened(PathsDock(viewer), tiny_transformer)
 
 
 def _said(dock: PathsDock, wait_for: Wait) -> str:

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import gc
 import subprocess
 import sys
 import threading
 import time
-import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from docks import Wait, closed, opened, press, problem, run
 from napari.layers import Image
 from PIL import Image as Picture
 
@@ -23,29 +22,13 @@ from napari_cvsuite.widgets.quality_inputs import Many
 from napari_cvsuite.widgets.quality_rows import KEY
 from napari_cvsuite.widgets.settings import load_state
 
-Wait = Callable[[Callable[[], bool]], None]
 RNG = np.random.default_rng(0)
 STACK = RNG.integers(0, 255, (4, 48, 64), "u1")
 
 
 @pytest.fixture
 def dock(viewer: Any, tiny_quality_model: str, tiny_comparing_model: str) -> Iterator[QualityDock]:
-    made = QualityDock(viewer)
-    made.inputs.model.choose(tiny_quality_model)
-    made.inputs.device.choose("cpu")
-    yield made
-    made.close()
-
-
-def _run(dock: QualityDock, wait_for: Wait) -> str:
-    dock.run()
-    wait_for(lambda: dock.idle)
-    return dock.run_bar.message.text()
-
-
-def _problem(dock: QualityDock) -> str:
-    assert not dock.run_bar.button.isEnabled()
-    return dock.run_bar.message.text()
+    yield from opened(QualityDock(viewer), tiny_quality_model)
 
 
 def _rows(dock: QualityDock) -> list[dict[str, Any]]:
@@ -55,10 +38,10 @@ def _rows(dock: QualityDock) -> list[dict[str, Any]]:
 def test_an_image_is_scored_as_by_the_other_doors(
     dock: QualityDock, viewer: Any, wait_for: Wait, tiny_quality_model: str
 ) -> None:
-    assert "Open an image" in _problem(dock)
+    assert "Open an image" in problem(dock)
     pixels = RNG.integers(0, 9999, (48, 64)).astype("u2")
     layer = viewer.add_image(pixels, metadata={"mine": 1})
-    said = _run(dock, wait_for)
+    said = run(dock, wait_for)
     other = napari_cvsuite.score_quality(pixels, model=tiny_quality_model, device="cpu")
     (row,) = _rows(dock)
     assert row["score"] == other.rows[0].score and row["model"] == tiny_quality_model
@@ -80,7 +63,7 @@ def test_all_visible_images_and_only_these(dock: QualityDock, viewer: Any, wait_
     viewer.add_image(STACK[2], name="hidden", visible=False)
     viewer.add_labels(np.zeros((48, 64), int))
     dock.inputs.image.choose(Many.VISIBLE)
-    _run(dock, wait_for)
+    run(dock, wait_for)
     assert [row["layer"] for row in _rows(dock)] == ["second", "first"]
     assert sorted(row["percentile"] for row in _rows(dock)) == [50.0, 100.0]
     assert KEY in first.metadata and KEY not in viewer.layers["hidden"].metadata
@@ -88,7 +71,7 @@ def test_all_visible_images_and_only_these(dock: QualityDock, viewer: Any, wait_
     assert viewer.layers.selection.active is first
     for layer in viewer.layers:
         layer.visible = False
-    assert "Open an image" in _problem(dock)
+    assert "Open an image" in problem(dock)
     first.visible = True
     assert dock.run_bar.button.isEnabled()
 
@@ -97,16 +80,16 @@ def test_a_folder_is_scored_and_bad_files_say_why(
     dock: QualityDock, viewer: Any, wait_for: Wait, tmp_path: Path
 ) -> None:
     dock.inputs.image.choose(Many.FOLDER)
-    assert "Choose a folder" in _problem(dock)
+    assert "Choose a folder" in problem(dock)
     folder = tmp_path / "images"
     folder.mkdir()
     dock.inputs.set_folder(folder)
-    assert "holds no image" in _problem(dock)
+    assert "holds no image" in problem(dock)
     for number in range(3):
         Picture.fromarray(STACK[number]).save(folder / f"{number}.png")
     (folder / "bad.png").write_bytes(b"no picture")
     dock.inputs.set_folder(folder)
-    said = _run(dock, wait_for)
+    said = run(dock, wait_for)
     rows = {row["layer"]: row for row in _rows(dock)}
     assert list(rows) == ["0.png", "1.png", "2.png", "bad.png"]
     assert "cannot be read" in rows["bad.png"]["note"] and "1 could not be scored" in said
@@ -121,7 +104,7 @@ def test_region_and_current_slice(dock: QualityDock, viewer: Any, wait_for: Wait
     dock.inputs.shapes.choose(shapes)
     dock.inputs.slices.setCurrentText("current slice")
     viewer.dims.set_current_step(0, 2)
-    _run(dock, wait_for)
+    run(dock, wait_for)
     (row,) = _rows(dock)
     assert row["slice"] == 2
     other = napari_cvsuite.score_quality(STACK[2, 4:40, 10:52], model=row["model"], device="cpu")
@@ -152,7 +135,7 @@ def test_cancel_frees_the_dock_and_the_last_result_stays(
     dock: QualityDock, viewer: Any, wait_for: Wait, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     viewer.add_image(STACK)
-    _run(dock, wait_for)
+    run(dock, wait_for)
     dock.results.reject.setChecked(True)
     held = _Held(monkeypatch)
     dock.run()
@@ -185,21 +168,20 @@ def test_a_layer_removed_meanwhile_has_its_scores_in_the_table(
 
 def test_failure_is_told(dock: QualityDock, viewer: Any, wait_for: Wait) -> None:
     viewer.add_image(np.zeros((48, 64), "u1"))
-    assert "all pixels are equal" in _run(dock, wait_for)
+    assert "all pixels are equal" in run(dock, wait_for)
     viewer.add_image(np.zeros((8, 8), "u1"))
     dock.inputs.image.setCurrentIndex(0)
-    assert "32 x 32" in _problem(dock)
+    assert "32 x 32" in problem(dock)
     dock.inputs.image.setCurrentIndex(1)
     dock.inputs.form.set_values({"channels": "4"})
-    assert "channels" in _problem(dock)
+    assert "channels" in problem(dock)
     dock.inputs.form.set_values({"channels": "", "intensity": "fixed", "low": 5.0})
-    assert "white must be above black" in _problem(dock)
+    assert "white must be above black" in problem(dock)
 
 
 def test_shortcut_runs(dock: QualityDock, viewer: Any, wait_for: Wait) -> None:
     viewer.add_image(STACK[0])
-    keys = {str(key): action for key, action in viewer.keymap.items()}
-    keys[RUN_KEY.replace("Control", "Ctrl").replace("-", "+")](viewer)
+    press(viewer, RUN_KEY)
     wait_for(lambda: dock.idle)
     assert len(_rows(dock)) == 1
 
@@ -241,18 +223,11 @@ def test_a_closed_dock_is_freed(viewer: Any, tiny_quality_model: str, wait_for: 
     viewer.add_image(STACK)
     dock = QualityDock(viewer)
     dock.inputs.model.choose(tiny_quality_model)
-    _run(dock, wait_for)
+    run(dock, wait_for)
     dock.results.reject.setChecked(True)
-    dock.close()
-    gone = weakref.ref(dock)
-    dock.deleteLater()
+    freed = closed(dock)
     del dock
-
-    def collected() -> bool:
-        gc.collect()
-        return gone() is None
-
-    wait_for(collected)
+    wait_for(freed)
 
 
 def test_opening_the_dock_loads_no_torch() -> None:

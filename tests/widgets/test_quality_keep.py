@@ -4,40 +4,25 @@ from __future__ import annotations
 
 import csv
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from docks import Wait, opened, run
 
 from napari_cvsuite.widgets.quality import QualityDock
 from napari_cvsuite.widgets.quality_rows import KEY, ranges_of
 from napari_cvsuite.widgets.segment import SegmentDock
 
-Wait = Callable[[Callable[[], bool]], None]
 RNG = np.random.default_rng(0)
 STACK = RNG.integers(0, 255, (4, 48, 64), "u1")
 
 
 @pytest.fixture
 def dock(viewer: Any, tiny_quality_model: str, tiny_comparing_model: str) -> Iterator[QualityDock]:
-    made = QualityDock(viewer)
-    made.inputs.model.choose(tiny_quality_model)
-    made.inputs.device.choose("cpu")
-    yield made
-    made.close()
-
-
-def _run(dock: QualityDock, wait_for: Wait) -> str:
-    dock.run()
-    wait_for(lambda: dock.idle)
-    return dock.run_bar.message.text()
-
-
-def _problem(dock: QualityDock) -> str:
-    assert not dock.run_bar.button.isEnabled()
-    return dock.run_bar.message.text()
+    yield from opened(QualityDock(viewer), tiny_quality_model)
 
 
 def _rows(dock: QualityDock) -> list[dict[str, Any]]:
@@ -51,7 +36,7 @@ def test_the_plot_grows_and_follows_the_slider(
     grown: list[int] = []
     plot = dock.results.plot
     dock.runner.previewed.connect(lambda _: grown.append(plot.length))
-    _run(dock, wait_for)
+    run(dock, wait_for)
     assert grown == [1, 2, 3, 4]
     x, y = plot.points
     np.testing.assert_array_equal(x, range(4))
@@ -76,7 +61,7 @@ def test_a_click_finds_the_slice_and_the_line_is_dragged(
     from matplotlib.backend_bases import MouseEvent
 
     viewer.add_image(STACK)
-    _run(dock, wait_for)
+    run(dock, wait_for)
     plot = dock.results.plot
     plot.resize(400, 200)
     plot._redraw()
@@ -107,7 +92,7 @@ def test_rejected_slices_are_listed_hidden_and_left_out(
     segment.device.choose("cpu")
     segment.planes.setCurrentText("not rejected")
     assert "score it in the Quality dock" in segment.run_bar.message.text()
-    _run(dock, wait_for)
+    run(dock, wait_for)
     assert segment.run_bar.button.isEnabled()
     scores = [row["score"] for row in _rows(dock)]
     dock.results.reject.setChecked(True)
@@ -149,7 +134,7 @@ def test_a_removed_view_brings_the_image_back(
     dock: QualityDock, viewer: Any, wait_for: Wait
 ) -> None:
     layer = viewer.add_image(STACK)
-    _run(dock, wait_for)
+    run(dock, wait_for)
     dock.results.reject.setChecked(True)
     dock.results.threshold.setValue(1e5)
     wait_for(lambda: not dock.results._tell_later.isActive())
@@ -200,7 +185,7 @@ def test_long_stacks_do_not_stall_the_window(qtbot: Any) -> None:
 def test_a_time_series_of_stacks(dock: QualityDock, viewer: Any, wait_for: Wait) -> None:
     movie = RNG.integers(0, 255, (2, 3, 40, 48), "u1")
     layer = viewer.add_image(movie, scale=(10, 2, 1, 1))
-    _run(dock, wait_for)
+    run(dock, wait_for)
     assert [row["slice"] for row in _rows(dock)] == list(range(6))
     assert _rows(dock)[4]["position"] == "t 1, z 1"
     dock.results.slice_chosen.emit(4)
@@ -217,7 +202,7 @@ def test_a_time_series_of_stacks(dock: QualityDock, viewer: Any, wait_for: Wait)
     kept = np.delete(movie.reshape(6, 40, 48), lost, axis=0)
     np.testing.assert_array_equal(np.asarray(viewer.layers[-1].data), kept)
     # Another run starts without a threshold, and with the image itself.
-    _run(dock, wait_for)
+    run(dock, wait_for)
     assert list(viewer.layers) == [layer] and layer.visible
     assert layer.metadata[KEY]["rejected"] == []
 

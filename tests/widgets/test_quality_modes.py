@@ -2,40 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import pytest
+from docks import Wait, opened, problem, run
 from napari.layers import Layer
 
 import napari_cvsuite
 from napari_cvsuite.widgets.quality import QualityDock
 from napari_cvsuite.widgets.quality_inputs import Many
 
-Wait = Callable[[Callable[[], bool]], None]
 RNG = np.random.default_rng(0)
 STACK = RNG.integers(0, 255, (4, 48, 64), "u1")
 
 
 @pytest.fixture
 def dock(viewer: Any, tiny_quality_model: str, tiny_comparing_model: str) -> Iterator[QualityDock]:
-    made = QualityDock(viewer)
-    made.inputs.model.choose(tiny_quality_model)
-    made.inputs.device.choose("cpu")
-    yield made
-    made.close()
-
-
-def _run(dock: QualityDock, wait_for: Wait) -> str:
-    dock.run()
-    wait_for(lambda: dock.idle)
-    return dock.run_bar.message.text()
-
-
-def _problem(dock: QualityDock) -> str:
-    assert not dock.run_bar.button.isEnabled()
-    return dock.run_bar.message.text()
+    yield from opened(QualityDock(viewer), tiny_quality_model)
 
 
 def _rows(dock: QualityDock) -> list[dict[str, Any]]:
@@ -51,7 +36,7 @@ def test_map_lies_over_its_image(
     dock.inputs.set_mode("Map")
     assert dock.run_bar.button.text() == "Map"
     dock.inputs.form.set_values({"window": 48, "step": 32, "attention": True})
-    said = _run(dock, wait_for)
+    said = run(dock, wait_for)
     assert "Local scores" in said and "Intensity: type uint8" in said
     other = napari_cvsuite.quality_map(
         layer.data, model=tiny_quality_model, device="cpu", window=48, step=32, attention=True
@@ -80,7 +65,7 @@ def test_map_of_a_turned_part_cut_along_y(dock: QualityDock, viewer: Any, wait_f
     )
     dock.inputs.set_mode("Map")
     dock.inputs.form.set_values({"window": 32, "step": 8, "axis": "y"})
-    _run(dock, wait_for)
+    run(dock, wait_for)
     found = viewer.layers[-1]
     assert found.data.shape == (2, 3, 5), dock.run_bar.message.text()
     np.testing.assert_allclose(
@@ -98,9 +83,9 @@ def test_compare_ranks_and_shows_differences(
         versions.append(viewer.add_image(noisy, name=f"noise {spoilt}", scale=(1, 2, 2)))
     dock.inputs.set_mode("Compare")
     dock.inputs.model.choose(tiny_comparing_model)
-    assert "choose the reference" in _problem(dock)
+    assert "choose the reference" in problem(dock)
     dock.inputs.reference.choose(reference)
-    said = _run(dock, wait_for)
+    said = run(dock, wait_for)
     assert [row["rank"] for row in _rows(dock)] == [1, 2] and said.startswith("Best: noise")
     assert {row["layer"] for row in _rows(dock)} == {"noise 1", "noise 30"}
     differences = [one for one in viewer.layers if one.name.endswith("difference")]
@@ -113,9 +98,9 @@ def test_compare_ranks_and_shows_differences(
     assert shown == [False, True]
     assert dock.results.plot.length == 8
     versions[1].visible = False
-    assert "two image layers" in _problem(dock)
+    assert "two image layers" in problem(dock)
     viewer.add_image(np.zeros((48, 64)), name="other size")
-    assert "another size" in _problem(dock)
+    assert "another size" in problem(dock)
     viewer.layers.selection = {versions[0], versions[1]}
     dock.inputs.image.choose(Many.SELECTED)
     assert dock.run_bar.button.isEnabled()
@@ -131,16 +116,16 @@ def test_references_that_do_not_fit_are_told_before(
     dock.inputs.model.choose(tiny_comparing_model)
     assert not dock.inputs.reference.isHidden()
     dock.inputs.reference.choose(image)
-    assert "itself" in _problem(dock)
+    assert "itself" in problem(dock)
     dock.inputs.reference.choose(small)
-    assert "128 x 96 pixels, the reference 64 x 48" in _problem(dock)
+    assert "128 x 96 pixels, the reference 64 x 48" in problem(dock)
     assert dock.inputs.reference.styleSheet() and not dock.inputs.image.styleSheet()
     dock.inputs.form.set_values({"fit_reference": True})
     assert dock.run_bar.button.isEnabled() and not dock.inputs.reference.styleSheet()
-    _run(dock, wait_for)
+    run(dock, wait_for)
     assert len(_rows(dock)) == 1, dock.run_bar.message.text()
     dock.inputs.reference.choose(viewer.add_image(STACK[:3], name="three"))
-    assert "3 slices" in _problem(dock)
+    assert "3 slices" in problem(dock)
 
 
 def test_each_slice_meets_its_own_reference(
@@ -153,7 +138,7 @@ def test_each_slice_meets_its_own_reference(
     dock.inputs.reference.choose(reference)
     dock.inputs.slices.setCurrentText("current slice")
     viewer.dims.set_current_step(0, 1)
-    _run(dock, wait_for)
+    run(dock, wait_for)
     other = napari_cvsuite.score_quality(
         STACK[2], STACK[1], model=tiny_comparing_model, device="cpu"
     )

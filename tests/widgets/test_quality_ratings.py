@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import pytest
+from docks import Wait
 from qtpy.QtCore import QModelIndex, Qt
 from qtpy.QtWidgets import QInputDialog
 
 from napari_cvsuite.models.catalog import Catalogue
 from napari_cvsuite.widgets.quality import QualityDock
 
-Wait = Callable[[Callable[[], bool]], None]
 RNG = np.random.default_rng(0)
 
 

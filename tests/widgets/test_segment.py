@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import gc
 import threading
 import time
-import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import dask.array as da
 import numpy as np
 import pytest
+from docks import Wait, closed, press, problem, run
 from napari.layers import Labels
 
 import napari_cvsuite
@@ -20,7 +19,6 @@ from napari_cvsuite.widgets import segment
 from napari_cvsuite.widgets.segment import RUN_KEY, SegmentDock
 from napari_cvsuite.widgets.settings import load_state
 
-Wait = Callable[[Callable[[], bool]], None]
 RNG = np.random.default_rng(0)
 
 
@@ -33,18 +31,8 @@ def dock(viewer: Any, tiny_model: str) -> Iterator[SegmentDock]:
     made.close()
 
 
-def _run(dock: SegmentDock, wait_for: Wait) -> None:
-    dock.run()
-    wait_for(lambda: dock.idle)
-
-
-def _problem(dock: SegmentDock) -> str:
-    assert not dock.run_bar.button.isEnabled()
-    return dock.run_bar.message.text()
-
-
 def test_without_an_image_run_is_off_and_says_why(dock: SegmentDock, viewer: Any) -> None:
-    assert "Open an image" in _problem(dock)
+    assert "Open an image" in problem(dock)
     viewer.add_image(np.zeros((64, 64), "u1"))
     assert dock.run_bar.button.isEnabled()
     assert dock.run_bar.message.text() == ""
@@ -54,7 +42,7 @@ def test_run_adds_labels_maps_and_table(dock: SegmentDock, viewer: Any, wait_for
     image = viewer.add_image(
         RNG.integers(0, 255, (64, 96, 3), "u1"), rgb=True, scale=(0.5, 0.5), translate=(3, 4)
     )
-    _run(dock, wait_for)
+    run(dock, wait_for)
     added = [layer for layer in viewer.layers if layer is not image]
     assert {layer.name.split(": ")[1] for layer in added} == {
         "objects",
@@ -86,7 +74,7 @@ def test_the_dock_gives_the_pixels_of_the_other_doors(
     viewer.add_image(image, rgb=True)
     dock.form.set_values({"tile": 96, "halo": 16})
     dock.show_as.setCurrentText("classes")
-    _run(dock, wait_for)
+    run(dock, wait_for)
     other = napari_cvsuite.segment(image, model=tiny_model, device="cpu", tile=96, halo=16)
     np.testing.assert_array_equal(viewer.layers[-1].data, other.classes)
 
@@ -106,7 +94,7 @@ def test_every_kind_of_layer_is_segmented(dock: SegmentDock, viewer: Any, wait_f
     for data, options in cases:
         viewer.layers.clear()
         image = viewer.add_image(data, **options)
-        _run(dock, wait_for)
+        run(dock, wait_for)
         assert len(viewer.layers) == 4, dock.run_bar.message.text()
         finest = image.data[0] if image.multiscale else image.data
         shape = finest.shape[:-1] if image.rgb else finest.shape
@@ -115,14 +103,14 @@ def test_every_kind_of_layer_is_segmented(dock: SegmentDock, viewer: Any, wait_f
 
 def test_bad_layers_disable_run_with_a_remedy(dock: SegmentDock, viewer: Any) -> None:
     viewer.add_image(np.zeros((2, 2, 2, 8, 8)))
-    assert "pick a part" in _problem(dock)
+    assert "pick a part" in problem(dock)
     viewer.layers.clear()
     viewer.add_image(np.zeros((8, 8)))
     dock.form.set_values({"stain": "hematoxylin"})
-    assert "needs an RGB image" in _problem(dock)
+    assert "needs an RGB image" in problem(dock)
     dock.form.set_values({"stain": "none"})
     dock.form.set_values({"tile": 100})
-    assert "multiple of 32" in _problem(dock)
+    assert "multiple of 32" in problem(dock)
 
 
 def test_region_of_shapes_is_segmented_in_place(
@@ -131,7 +119,7 @@ def test_region_of_shapes_is_segmented_in_place(
     viewer.add_image(RNG.random((64, 64)))
     shapes = viewer.add_shapes([np.array([[10, 20], [42, 52]])], shape_type="rectangle")
     dock.shapes.choose(shapes)
-    _run(dock, wait_for)
+    run(dock, wait_for)
     labels = viewer.layers[-1]
     assert labels.data.shape == (32, 32)
     np.testing.assert_allclose(labels.translate, (10, 20))
@@ -141,7 +129,7 @@ def test_current_plane_alone(dock: SegmentDock, viewer: Any, wait_for: Wait) -> 
     viewer.add_image(RNG.random((4, 32, 32)))
     viewer.dims.set_current_step(0, 2)
     dock.planes.setCurrentText("current plane")
-    _run(dock, wait_for)
+    run(dock, wait_for)
     assert viewer.layers[-1].data.shape == (1, 32, 32)
     np.testing.assert_allclose(viewer.layers[-1].translate, (2, 0, 0))
 
@@ -163,7 +151,7 @@ def test_writing_into_labels_is_undone_at_once(
     painted = np.zeros((64, 64), "i4")
     painted[:, :32] = 9
     target = _choose_target(dock, viewer, mode, painted)
-    _run(dock, wait_for)
+    run(dock, wait_for)
     assert "Ctrl+Z" in dock.run_bar.message.text()
     if mode == "fill empty only":
         assert (target.data[:, :32] == 9).all()
@@ -177,7 +165,7 @@ def test_no_target_chosen_is_said_before_run(dock: SegmentDock, viewer: Any) -> 
     dock.mode.setCurrentText("replace")
     # The only Labels layer has another shape and is not offered.
     assert dock.target.count() == 1
-    assert "Choose the Labels layer" in _problem(dock)
+    assert "Choose the Labels layer" in problem(dock)
 
 
 def test_too_large_to_undo_goes_to_a_new_layer(
@@ -187,7 +175,7 @@ def test_too_large_to_undo_goes_to_a_new_layer(
     viewer.add_image(RNG.random((64, 64)))
     # Label 9 everywhere: whatever the network finds, all pixels change.
     target = _choose_target(dock, viewer, "replace", np.full((64, 64), 9))
-    _run(dock, wait_for)
+    run(dock, wait_for)
     assert "Too large to undo" in dock.run_bar.message.text()
     assert (target.data == 9).all() and viewer.layers[-1] is not target
 
@@ -228,7 +216,7 @@ def test_cancel_leaves_no_trace(
     assert list(viewer.layers) == before
     assert "Cancelled" in dock.run_bar.message.text()
     held.release.set()
-    _run(dock, wait_for)
+    run(dock, wait_for)
     assert len(viewer.layers) == 4
 
 
@@ -327,34 +315,23 @@ def test_closing_the_dock_is_a_cancel(
 
 def test_a_closed_dock_is_freed(viewer: Any, wait_for: Wait) -> None:
     dock = SegmentDock(viewer)
-    dock.close()
-    gone = weakref.ref(dock)
-    dock.deleteLater()
+    freed = closed(dock)
     del dock
-
-    def collected() -> bool:
-        gc.collect()
-        return gone() is None
-
-    wait_for(collected)
+    wait_for(freed)
 
 
 def test_failure_is_told_and_changes_nothing(
     dock: SegmentDock, viewer: Any, wait_for: Wait
 ) -> None:
     image = viewer.add_image(np.full((8, 8), np.nan))
-    _run(dock, wait_for)
+    run(dock, wait_for)
     assert "no finite pixel" in dock.run_bar.message.text()
     assert list(viewer.layers) == [image]
 
 
 def test_shortcut_runs(dock: SegmentDock, viewer: Any, wait_for: Wait) -> None:
     viewer.add_image(RNG.random((32, 32)))
-    keys = {str(key): action for key, action in viewer.keymap.items()}
-    shown = RUN_KEY.replace("Control", "Ctrl").replace("-", "+")
-    action = keys.get(shown)
-    assert action is not None, sorted(keys)
-    action(viewer)
+    press(viewer, RUN_KEY)
     wait_for(lambda: dock.idle)
     assert len(viewer.layers) == 4
 
@@ -378,7 +355,7 @@ def test_state_survives_a_restart(viewer: Any, tiny_model: str) -> None:
 def test_click_on_a_row_flies_there(dock: SegmentDock, viewer: Any, wait_for: Wait) -> None:
     viewer.add_image(RNG.random((3, 32, 32)), scale=(5.0, 0.5, 0.5))
     dock.form.set_values({"min_size": 0})
-    _run(dock, wait_for)
+    run(dock, wait_for)
     row = next(row for row in dock.table.model.rows if row["plane"] == 2)
     dock.table.row_chosen.emit(row)
     assert viewer.dims.point[0] == 10.0

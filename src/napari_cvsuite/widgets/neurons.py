@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from napari.viewer import Viewer
-from qtpy.QtGui import QCloseEvent, QShowEvent
+from qtpy.QtGui import QShowEvent
 from qtpy.QtWidgets import QVBoxLayout, QWidget
 
 from napari_cvsuite.images import Image
@@ -15,7 +15,8 @@ from napari_cvsuite.jobs import Context
 from napari_cvsuite.neurons.options import NeuronOptions
 from napari_cvsuite.widgets._compat import theme_colours
 from napari_cvsuite.widgets.bridge import JobRunner
-from napari_cvsuite.widgets.frame import Steps, once_after, scrolled
+from napari_cvsuite.widgets.dock import Dock
+from napari_cvsuite.widgets.frame import scrolled
 from napari_cvsuite.widgets.neurons_actions import CHANNELS
 from napari_cvsuite.widgets.neurons_browse import Run
 from napari_cvsuite.widgets.neurons_classes import ClassPick
@@ -25,8 +26,7 @@ from napari_cvsuite.widgets.neurons_layers import Spot
 from napari_cvsuite.widgets.neurons_results import Prediction
 from napari_cvsuite.widgets.neurons_show import Shower, facts_of
 from napari_cvsuite.widgets.neurons_task import Task
-from napari_cvsuite.widgets.run_bar import RunBar
-from napari_cvsuite.widgets.settings import load_state, save_state
+from napari_cvsuite.widgets.settings import load_state
 
 __all__ = ["RUN_KEY", "NeuronsDock"]
 
@@ -36,7 +36,7 @@ GLANCE_MS = 300
 """Time without a change after which the prediction is made anew."""
 
 
-class NeuronsDock(QWidget):
+class NeuronsDock(Dock):
     """Look into a classifier, or two side by side.
 
     Parameters
@@ -45,24 +45,18 @@ class NeuronsDock(QWidget):
     """
 
     def __init__(self, napari_viewer: Viewer) -> None:
-        super().__init__()
-        self._viewer = napari_viewer
-        self.runner = JobRunner(self)
+        super().__init__(napari_viewer, "neurons", RUN_KEY, "Map")
         self.glances = JobRunner(self)
         self.inputs = Inputs(napari_viewer, self)
         self.pick = ClassPick(napari_viewer, self.inputs, self)
         self.prediction = Prediction()
-        self.run_bar = RunBar(self.runner, "Map")
-        self.run_bar.button.setToolTip(f"Shortcut: {RUN_KEY.replace('-', '+')}")
         self.shower = Shower(napari_viewer, self)
-        self._steps = Steps(self)
         self._run: Run | None = None
         self._glanced: object = None
         self._lay_out()
         self.inputs.restore(load_state("neurons"))
         self._connect()
-        self._recolour()
-        self._validate()
+        self._begin()
         self._show_panel()
 
     def _lay_out(self) -> None:
@@ -83,61 +77,50 @@ class NeuronsDock(QWidget):
         scrolled(self, inner)
 
     @property
-    def idle(self) -> bool:
-        """Whether no job runs and the last result is shown in full."""
-        return not self.runner.busy and not self._steps.pending
-
-    @property
     def settled(self) -> bool:
         """Whether the prediction is that of what is chosen."""
         return not self.glances.busy and not self._glance_later.isActive()
 
     def _connect(self) -> None:
-        self._save_later = once_after(self, 300, self._save)
-        self._glance_later = once_after(self, GLANCE_MS, self._glance)
+        self._glance_later = self._after(GLANCE_MS, self._glance)
         inputs = self.inputs
         inputs.changed.connect(self._changed)
         inputs.choice.action_changed.connect(self._show_panel)
         inputs.choice.channel.valueChanged.connect(self._channel_typed)
         for failing in (inputs.model.failed, inputs.other.failed):
-            failing.connect(lambda text: self.run_bar.say(text, "error"))
+            failing.connect(self._fail)
         for panel in self.shower.panels.values():
-            panel.failed.connect(lambda text: self.run_bar.say(text, "error"))
+            panel.failed.connect(self._fail)
         self.pick.said.connect(self.run_bar.say)
-        self.run_bar.run_wanted.connect(self.run)
         self.runner.done.connect(self._finish)
         self.glances.done.connect(self._glance_done)
         self.glances.failed.connect(self._glance_failed)
         self.shower.unit_wanted.connect(self._show_unit)
         self.shower.channel_wanted.connect(self._show_channel)
         self.shower.browser.channel_chosen.connect(self._channel_shown)
-        self._viewer.dims.events.point.connect(self._moved)
-        self._viewer.events.theme.connect(self._recolour)
-        self._viewer.bind_key(RUN_KEY, self._run_from_key, overwrite=True)
-
-    def _run_from_key(self, viewer: Viewer) -> None:
-        if self.run_bar.button.isEnabled() and not self.runner.busy:
-            self.run()
+        self.viewer.dims.events.point.connect(self._moved)
 
     def _recolour(self, *_: object) -> None:
-        self.shower.set_colours(*theme_colours(self._viewer))
+        self.shower.set_colours(*theme_colours(self.viewer))
 
-    def _changed(self) -> None:
-        self._validate()
-        self._save_later.start()
+    def _changed(self, *_: object) -> None:
+        super()._changed()
         self._glance_later.start()
 
     def _moved(self, *_: object) -> None:
         self._glance_later.start()
 
     def _validate(self) -> None:
-        text, field = self.inputs.problem()
+        text, field = self._problem()
         self.inputs.mark(field)
         self.run_bar.set_text(self.inputs.action.button)
         self.run_bar.set_problem(text)
 
-    def _save(self) -> None:
-        save_state("neurons", self.inputs.state())
+    def _state(self) -> dict[str, Any]:
+        return self.inputs.state()
+
+    def _problem(self) -> tuple[str, QWidget | None]:
+        return self.inputs.problem()
 
     def _show_panel(self) -> None:
         """Show the last result of what is chosen, and no other."""
@@ -196,32 +179,21 @@ class NeuronsDock(QWidget):
 
     def run(self) -> None:
         """Do what is chosen; the same as pressing the button."""
-        text, _ = self.inputs.problem()
-        if self._steps.pending or self.runner.busy:
-            return
-        if text:
-            self.run_bar.set_problem(text)
-            return
-        if not (self.inputs.model.permitted() and self.inputs.other.permitted()):
-            self.run_bar.say("Without its licence the model cannot be fetched.", "warning")
+        if not self._may_run(self.inputs.model, self.inputs.other):
             return
         action, layer = self.inputs.action, self.inputs.image.layer()
         try:
             task = self.inputs.task()
         except ValueError as error:
-            self.run_bar.say(str(error), "error")
+            self._fail(str(error))
             return
         self._save()
-        spot = Spot.of(layer, self._viewer) if layer is not None else None
+        spot = Spot.of(layer, self.viewer) if layer is not None else None
         self._run = Run(action.name, task, spot, layer if action.needs_image else None)
         self._start(lambda context: action.work(task, context), action.button.lower())
 
     def _start(self, work: Callable[[Context], Any], name: str) -> None:
         self.runner.start(work, self.inputs.device.device(), name)
-
-    def cancel(self) -> None:
-        """Stop; the dock is free at once and no layer changes."""
-        self.runner.cancel()
 
     def _finish(self, found: Any) -> None:
         """Show the result bit by bit: napari takes long over a layer, and the window must live."""
@@ -237,7 +209,7 @@ class NeuronsDock(QWidget):
         text = f"Done on {facts.get('device', self.inputs.device.device())}."
         window = str(facts.get("window", ""))
         text += f" Intensity: {window}." if window else ""
-        if run.layer is not None and run.layer not in self._viewer.layers:
+        if run.layer is not None and run.layer not in self.viewer.layers:
             text += f" The layer {run.spot.name if run.spot else ''} is gone; its result is here."
         self.run_bar.say(text)
 
@@ -268,11 +240,11 @@ class NeuronsDock(QWidget):
 
     def _start_again(self, run: Run, work: Callable[[Task, Context], list[Any]]) -> None:
         """Do more with the task of a run, on the slice that is looked at now."""
-        if self.runner.busy or self._steps.pending:
+        if not self.idle:
             return
         layer = run.layer
-        if layer is not None and layer in self._viewer.layers:
-            spot = Spot.of(layer, self._viewer)
+        if layer is not None and layer in self.viewer.layers:
+            spot = Spot.of(layer, self.viewer)
             assert isinstance(run.task.options, NeuronOptions)
             options = replace(run.task.options, plane=spot.number)
             run = replace(run, task=replace(run.task, options=options), spot=spot)
@@ -281,19 +253,10 @@ class NeuronsDock(QWidget):
 
     # End ---------------------------------------------------------------------------------------
 
-    def closeEvent(self, event: QCloseEvent | None) -> None:
-        """Cancel what runs, keep the state, and let go of the viewer."""
-        for timer in (self._save_later, self._glance_later):
-            timer.stop()
-        self._save()
-        self.runner.close()
+    def _close_down(self) -> None:
         self.glances.close()
         self.pick.close_down()
-        self._steps.clear()
-        self._viewer.dims.events.point.disconnect(self._moved)
-        self._viewer.events.theme.disconnect(self._recolour)
+        self.viewer.dims.events.point.disconnect(self._moved)
         self.inputs.close_down()
         self.shower.close_down()
         self._run = None
-        self._viewer.bind_key(RUN_KEY, None, overwrite=True)
-        super().closeEvent(event)

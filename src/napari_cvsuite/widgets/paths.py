@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from napari.viewer import Viewer
-from qtpy.QtGui import QCloseEvent, QShowEvent
+from qtpy.QtGui import QShowEvent
 from qtpy.QtWidgets import QVBoxLayout, QWidget
 
 from napari_cvsuite.jobs import Context
@@ -16,7 +16,8 @@ from napari_cvsuite.jobs.request import Request
 from napari_cvsuite.models.local import is_here
 from napari_cvsuite.widgets._compat import theme_colours
 from napari_cvsuite.widgets.bridge import JobRunner
-from napari_cvsuite.widgets.frame import once_after, scrolled
+from napari_cvsuite.widgets.dock import Dock
+from napari_cvsuite.widgets.frame import scrolled
 from napari_cvsuite.widgets.neurons_layers import Spot
 from napari_cvsuite.widgets.neurons_results import Prediction
 from napari_cvsuite.widgets.paths_asks import Asks
@@ -28,8 +29,7 @@ from napari_cvsuite.widgets.paths_layers import MapLayers
 from napari_cvsuite.widgets.paths_measures import Measures
 from napari_cvsuite.widgets.paths_save import SaveRow
 from napari_cvsuite.widgets.paths_tabs import Pages
-from napari_cvsuite.widgets.run_bar import RunBar
-from napari_cvsuite.widgets.settings import load_state, save_state
+from napari_cvsuite.widgets.settings import load_state
 
 __all__ = ["RUN_KEY", "PathsDock"]
 
@@ -41,7 +41,7 @@ Work = Callable[[Looked, Context], Any]
 Show = Callable[[Any], None]
 
 
-class PathsDock(QWidget):
+class PathsDock(Dock):
     """See a vision transformer as parallel paths, and take some of them out.
 
     Parameters
@@ -50,13 +50,10 @@ class PathsDock(QWidget):
     """
 
     def __init__(self, napari_viewer: Viewer) -> None:
-        super().__init__()
-        self.viewer = napari_viewer
-        self.runner, self.live = JobRunner(self), JobRunner(self)
+        super().__init__(napari_viewer, "paths", RUN_KEY, "Look")
+        self.live = JobRunner(self)
         self.inputs = Inputs(napari_viewer, self)
         self.prediction = Prediction()
-        self.run_bar = RunBar(self.runner, "Look")
-        self.run_bar.button.setToolTip(f"Shortcut: {RUN_KEY.replace('-', '+')}")
         self.effect = EffectPicker(napari_viewer)
         self.pages = Pages(self.effect)
         self.save_row = SaveRow()
@@ -75,8 +72,7 @@ class PathsDock(QWidget):
         self.effect.choose(str(state.get("number", "")))
         self.effect.choose_off(str(state.get("off", "")))
         self._connect()
-        self._recolour()
-        self._validate()
+        self._begin()
 
     def _lay_out(self) -> None:
         inner = QWidget()
@@ -95,12 +91,10 @@ class PathsDock(QWidget):
         scrolled(self, inner)
 
     def _connect(self) -> None:
-        self._save_later = once_after(self, 300, self._save)
-        self._follow_later = once_after(self, FOLLOW_MS, self._follow)
+        self._follow_later = self._after(FOLLOW_MS, self._follow)
         self.inputs.changed.connect(self._changed)
         self.inputs.target_changed.connect(self._target_changed)
         self.inputs.model.failed.connect(self._fail)
-        self.run_bar.run_wanted.connect(self.run)
         self.runner.done.connect(self._finish)
         self.runner.started.connect(lambda: self._set_running(True))
         self.runner.ended.connect(lambda: self._set_running(False))
@@ -119,31 +113,22 @@ class PathsDock(QWidget):
         self.asks.connect_pages()
         self.measures.connect_pages()
         self.viewer.dims.events.point.connect(self._moved)
-        self.viewer.events.theme.connect(self._recolour)
-        self.viewer.bind_key(RUN_KEY, self._run_from_key, overwrite=True)
 
     # States ------------------------------------------------------------------------------------
 
     @property
     def idle(self) -> bool:
         """Whether no job runs, and the prediction is that of the switches."""
-        return not self.runner.busy and not self.live.busy
+        return super().idle and not self.live.busy
 
     @property
     def settled(self) -> bool:
         """Whether nothing runs, and nothing is about to."""
         return self.idle and not self._follow_later.isActive()
 
-    def _run_from_key(self, viewer: Viewer) -> None:
-        if self.run_bar.button.isEnabled() and not self.runner.busy:
-            self.run()
-
     def _recolour(self, *_: object) -> None:
         self._colours = theme_colours(self.viewer)
         self.pages.set_colours(*self._colours)
-
-    def _fail(self, text: str) -> None:
-        self.run_bar.say(text, "error")
 
     def busy_changed(self) -> None:
         """Let buttons wait while something runs, and say what they lack."""
@@ -154,9 +139,8 @@ class PathsDock(QWidget):
         self.running = running
         self.busy_changed()
 
-    def _changed(self) -> None:
-        self._validate()
-        self._save_later.start()
+    def _changed(self, *_: object) -> None:
+        super()._changed()
         self._moved()
 
     def _target_changed(self) -> None:
@@ -164,14 +148,17 @@ class PathsDock(QWidget):
         self.asks.refresh()
 
     def _validate(self) -> None:
-        text, field = self.inputs.problem()
+        text, field = self._problem()
         self.inputs.mark(field)
         self.run_bar.set_problem(text)
         self.busy_changed()
 
-    def _save(self) -> None:
+    def _state(self) -> dict[str, Any]:
         numbers = {"number": self.effect.intervention, "off": self.effect.off_intervention}
-        save_state("paths", {**self.inputs.state(), **self.pages.state(), **numbers})
+        return {**self.inputs.state(), **self.pages.state(), **numbers}
+
+    def _problem(self) -> tuple[str, QWidget | None]:
+        return self.inputs.problem()
 
     # Look, and look again where the image changes ----------------------------------------------
 
@@ -237,11 +224,7 @@ class PathsDock(QWidget):
         anew : bool
             Look again in any case.
         """
-        text, _ = self.inputs.problem()
-        if self.runner.busy:
-            return
-        if text:
-            self.run_bar.set_problem(text)
+        if not self._may_run():
             return
         here, asked, known = self._here(), self.inputs.asked(), self.current
         assert here is not None
@@ -261,7 +244,7 @@ class PathsDock(QWidget):
         if self.runner.busy:
             return
         if not self.inputs.model_name():
-            self._fail(self.inputs.problem()[0])
+            self._fail(self._problem()[0])
             return
         self._start(name, lambda context: (None, work(context)), show, None, job_class)
 
@@ -273,16 +256,11 @@ class PathsDock(QWidget):
         place: Place | None,
         job_class: JobClass = "interactive",
     ) -> None:
-        if not self.inputs.model.permitted():
-            self.run_bar.say("Without its licence the model cannot be fetched.", "warning")
+        if not self._permitted(self.inputs.model):
             return
         self._save()
         self._place, self._show = place, show
         self.runner.start(job, self.inputs.device.device(), name, job_class)
-
-    def cancel(self) -> None:
-        """Stop; the dock is free at once and no layer changes."""
-        self.runner.cancel()
 
     def _finish(self, outcome: Any) -> None:
         looked, value = outcome
@@ -325,18 +303,10 @@ class PathsDock(QWidget):
 
     # End ---------------------------------------------------------------------------------------
 
-    def closeEvent(self, event: QCloseEvent | None) -> None:
-        """Cancel what runs, keep the state, and let go of the viewer."""
-        for timer in (self._save_later, self._follow_later):
-            timer.stop()
-        self._save()
-        self.runner.close()
+    def _close_down(self) -> None:
         self.live.close()
         self.viewer.dims.events.point.disconnect(self._moved)
-        self.viewer.events.theme.disconnect(self._recolour)
         parts = (self.inputs, self.effect, self.pages, self.save_row, self.layers, self.measures)
         for part in parts:
             part.close_down()
         self.known = self._place = self._show = None
-        self.viewer.bind_key(RUN_KEY, None, overwrite=True)
-        super().closeEvent(event)

@@ -9,15 +9,14 @@ import numpy as np
 from napari.layers import Image as ImageLayer
 from napari.layers import Layer
 from napari.viewer import Viewer
-from qtpy.QtGui import QCloseEvent
 from qtpy.QtWidgets import QVBoxLayout, QWidget
 
 from napari_cvsuite.jobs import Context
 from napari_cvsuite.quality.options import MapOptions, ScoreOptions
 from napari_cvsuite.widgets import regions
 from napari_cvsuite.widgets._compat import theme_colours
-from napari_cvsuite.widgets.bridge import JobRunner
-from napari_cvsuite.widgets.frame import Steps, once_after, scrolled
+from napari_cvsuite.widgets.dock import Dock
+from napari_cvsuite.widgets.frame import scrolled
 from napari_cvsuite.widgets.quality_inputs import Inputs
 from napari_cvsuite.widgets.quality_job import (
     Compared,
@@ -32,8 +31,7 @@ from napari_cvsuite.widgets.quality_layers import KEPT, Place, add_map, kept_lay
 from napari_cvsuite.widgets.quality_ratings import RatingsFit
 from napari_cvsuite.widgets.quality_results import Results
 from napari_cvsuite.widgets.quality_rows import Scores, Subject
-from napari_cvsuite.widgets.run_bar import RunBar
-from napari_cvsuite.widgets.settings import load_state, save_state
+from napari_cvsuite.widgets.settings import load_state
 
 __all__ = ["RUN_KEY", "QualityDock"]
 
@@ -41,7 +39,7 @@ RUN_KEY = "Control-Shift-Q"
 """Keyboard shortcut that runs the dock."""
 
 
-class QualityDock(QWidget):
+class QualityDock(Dock):
     """Score images, map where they are good, and compare versions of them.
 
     Parameters
@@ -50,15 +48,10 @@ class QualityDock(QWidget):
     """
 
     def __init__(self, napari_viewer: Viewer) -> None:
-        super().__init__()
-        self._viewer = napari_viewer
-        self.runner = JobRunner(self)
+        super().__init__(napari_viewer, "quality", RUN_KEY, "Score")
         self.inputs = Inputs(napari_viewer)
-        self.run_bar = RunBar(self.runner, "Score")
-        self.run_bar.button.setToolTip(f"Shortcut: {RUN_KEY.replace('-', '+')}")
         self.results = Results()
         self.ratings = RatingsFit(self.runner, self.inputs.model, self.run_bar, self)
-        self._steps = Steps(self)
         self._places: list[Place] = []
         self._subjects: list[Subject] = []
         self._differences: list[Layer] = []
@@ -67,8 +60,7 @@ class QualityDock(QWidget):
         self._lay_out()
         self.inputs.restore(load_state("quality"))
         self._connect()
-        self._recolour()
-        self._validate()
+        self._begin()
 
     def _lay_out(self) -> None:
         inner = QWidget()
@@ -79,17 +71,10 @@ class QualityDock(QWidget):
         layout.addStretch()
         scrolled(self, inner)
 
-    @property
-    def idle(self) -> bool:
-        """Whether no job runs and the last result is shown in full."""
-        return not self.runner.busy and not self._steps.pending
-
     def _connect(self) -> None:
-        self._save_later = once_after(self, 300, self._save)
         self.inputs.changed.connect(self._changed)
         for failing in (self.inputs.model.failed, self.results.table.failed):
-            failing.connect(lambda text: self.run_bar.say(text, "error"))
-        self.run_bar.run_wanted.connect(self.run)
+            failing.connect(self._fail)
         self.runner.previewed.connect(self._show_part)
         self.runner.done.connect(self._finish)
         # A run without a result leaves the last one in place.
@@ -100,48 +85,34 @@ class QualityDock(QWidget):
         self.results.keep_changed.connect(self._keep_changed)
         self.results.hide_wanted.connect(self._hide_rejected)
         self.results.fit_wanted.connect(self.fit_to_ratings)
-        self._viewer.dims.events.point.connect(self._moved)
-        self._viewer.layers.events.removed.connect(self._removed)
-        self._viewer.events.theme.connect(self._recolour)
-        self._viewer.bind_key(RUN_KEY, self._run_from_key, overwrite=True)
-
-    def _run_from_key(self, viewer: Viewer) -> None:
-        if self.run_bar.button.isEnabled() and not self.runner.busy:
-            self.run()
+        self.viewer.dims.events.point.connect(self._moved)
+        self.viewer.layers.events.removed.connect(self._removed)
 
     def _recolour(self, *_: object) -> None:
-        self.results.plot.set_colours(*theme_colours(self._viewer))
-
-    def _changed(self) -> None:
-        self._validate()
-        self._save_later.start()
+        self.results.plot.set_colours(*theme_colours(self.viewer))
 
     def _validate(self) -> None:
-        text, field = self.inputs.problem()
+        text, field = self._problem()
         self.inputs.mark(field)
         self.run_bar.set_text(self.inputs.mode)
         self.run_bar.set_problem(text)
 
-    def _save(self) -> None:
-        save_state("quality", self.inputs.state())
+    def _state(self) -> dict[str, Any]:
+        return self.inputs.state()
+
+    def _problem(self) -> tuple[str, QWidget | None]:
+        return self.inputs.problem()
 
     # Run ---------------------------------------------------------------------------------------
 
     def run(self) -> None:
         """Judge what is chosen; the same as pressing the button."""
-        text, _ = self.inputs.problem()
-        if self._steps.pending or self.runner.busy:
-            return
-        if text:
-            self.run_bar.set_problem(text)
-            return
-        if not self.inputs.model.permitted():
-            self.run_bar.say("Without its licence the model cannot be fetched.", "warning")
+        if not self._may_run(self.inputs.model):
             return
         try:
             options, (items, places) = self.inputs.options(), self.inputs.items()
         except (ValueError, OSError) as error:
-            self.run_bar.say(str(error), "error")
+            self._fail(str(error))
             return
         mode = self.inputs.mode
 
@@ -165,10 +136,6 @@ class QualityDock(QWidget):
             self.results.begin(names, counts or [0] * len(names))
         what = items[0].subject.name if len(items) == 1 else f"{len(items)} images"
         self.runner.start(work, self.inputs.device.device(), f"{mode.lower()} {what}")
-
-    def cancel(self) -> None:
-        """Stop; the dock is free at once and no layer changes."""
-        self.runner.cancel()
 
     def _show_part(self, part: object) -> None:
         if isinstance(part, Part):
@@ -213,13 +180,13 @@ class QualityDock(QWidget):
         self._differences = [] if ranking is None else self._differences
         self.results.show_scores(scores, ranking or ())
         if ranking is None:
-            scores.write_metadata(None, self._viewer.layers)
+            scores.write_metadata(None, self.viewer.layers)
         self._moved()
 
     def _map_step(self, found: Mapped, number: int) -> Callable[[], object]:
         one, place = found.maps[number], self._places[0]
         # The attention is there for whoever looks for it.
-        return lambda: add_map(self._viewer, one, place, found.provenance, number == 0)
+        return lambda: add_map(self.viewer, one, place, found.provenance, number == 0)
 
     def _over_map(self, found: Mapped) -> None:
         low, high = (float(end(found.maps[0].data)) for end in (np.nanmin, np.nanmax))
@@ -235,7 +202,7 @@ class QualityDock(QWidget):
         def add() -> None:
             if number == 0:
                 self._differences = []
-            self._differences.append(add_map(self._viewer, one, place, facts, False))
+            self._differences.append(add_map(self.viewer, one, place, facts, False))
 
         return add
 
@@ -254,7 +221,7 @@ class QualityDock(QWidget):
         window = str(facts.get("window", ""))
         text += f" {facts.get('seconds', 0.0):.1f} s on {facts.get('device')}."
         text += f" Intensity: {window}." if window else ""
-        there = list(self._viewer.layers)
+        there = list(self.viewer.layers)
         gone = [one.name for one in self._subjects if self._places and one.layer not in there]
         if gone:
             where = "its map is here" if scores is None else "its scores are in the table"
@@ -271,19 +238,19 @@ class QualityDock(QWidget):
         if self._hidden is not None:
             shown = self._hidden[1]
             kept = shown.metadata[KEPT]
-            rank = round(float(shown.world_to_data(self._viewer.dims.point[-shown.ndim :])[0]))
+            rank = round(float(shown.world_to_data(self.viewer.dims.point[-shown.ndim :])[0]))
             inside = 0 <= rank < len(kept)
             self.results.set_current(scores.of_number(0, kept[rank]) if inside else None)
             return
-        active = self._viewer.layers.selection.active
+        active = self.viewer.layers.selection.active
         part = scores.part_of(active) if active is not None else None
         if part is None and len(scores.parts) == 1:
             part = 0
         subject = scores.parts[part].subject if part is not None else None
         layer = subject.layer if subject is not None else None
-        if part is None or subject is None or layer is None or layer not in self._viewer.layers:
+        if part is None or subject is None or layer is None or layer not in self.viewer.layers:
             return
-        here = layer.world_to_data(self._viewer.dims.point[-layer.ndim :])
+        here = layer.world_to_data(self.viewer.dims.point[-layer.ndim :])
         place = tuple(round(float(here[axis])) for axis in subject.axes)
         self.results.set_current(scores.find(part, place))
 
@@ -295,7 +262,7 @@ class QualityDock(QWidget):
         subject = scores.parts[part].subject
         layer = subject.layer
         self.results.set_current(index)
-        if layer is None or layer not in self._viewer.layers:
+        if layer is None or layer not in self.viewer.layers:
             if self._places:
                 self.run_bar.say(f"The layer {subject.name} is gone.", "warning")
             return
@@ -306,18 +273,18 @@ class QualityDock(QWidget):
                 self.run_bar.say(f"Slice {number} is rejected and hidden.")
                 return
             place = {0: layer.metadata[KEPT].index(number)}
-        regions.go_to(self._viewer, layer, place)
+        regions.go_to(self.viewer, layer, place)
 
     def _show_version(self, place: int) -> None:
         """Show the difference of one version alone, where there are differences."""
         scores = self.results.scores
         assert scores is not None
         for number, difference in enumerate(self._differences):
-            if difference in self._viewer.layers:
+            if difference in self.viewer.layers:
                 difference.visible = number == place
         layer = scores.parts[place].subject.layer
-        if layer is not None and layer in self._viewer.layers:
-            self._viewer.layers.selection.active = layer
+        if layer is not None and layer in self.viewer.layers:
+            self.viewer.layers.selection.active = layer
 
     # Keep and reject -----------------------------------------------------------------------------
 
@@ -325,7 +292,7 @@ class QualityDock(QWidget):
         scores = self.results.scores
         if scores is None:
             return
-        scores.write_metadata(self.results.rejects_below, self._viewer.layers)
+        scores.write_metadata(self.results.rejects_below, self.viewer.layers)
         if self._hidden is not None:
             self._unhide()
             self._hide_rejected(self.results.hide_rejected.isChecked())
@@ -338,7 +305,7 @@ class QualityDock(QWidget):
             return
         subject = scores.parts[0].subject
         layer, lost = subject.layer, set(scores.rejected(0))
-        if not isinstance(layer, ImageLayer) or layer not in self._viewer.layers:
+        if not isinstance(layer, ImageLayer) or layer not in self.viewer.layers:
             self.run_bar.say(f"The layer {subject.name} is gone.", "warning")
             return
         kept = [n for n in range(int(np.prod(subject.shape))) if n not in lost]
@@ -346,7 +313,7 @@ class QualityDock(QWidget):
             self.run_bar.say("All slices are rejected: lower the threshold.", "warning")
             return
         shown = kept_layer(layer, subject.axes, kept)
-        self._viewer.layers.insert(self._viewer.layers.index(layer) + 1, shown)
+        self.viewer.layers.insert(self.viewer.layers.index(layer) + 1, shown)
         layer.visible = False
         self._hidden = (layer, shown)
 
@@ -354,8 +321,8 @@ class QualityDock(QWidget):
         if self._hidden is not None:
             (layer, shown), self._hidden = self._hidden, None
             layer.visible = True
-            if shown in self._viewer.layers:
-                self._viewer.layers.remove(shown)
+            if shown in self.viewer.layers:
+                self.viewer.layers.remove(shown)
 
     def _removed(self, event: Any) -> None:
         """Show the image again when the user removes the layer of kept slices."""
@@ -371,25 +338,17 @@ class QualityDock(QWidget):
     def fit_to_ratings(self) -> None:
         """Fit the model that scored the slices to their ratings, and offer to keep it."""
         scores = self.results.scores
-        if scores is None or self._scored is None or self.runner.busy or self._steps.pending:
+        if scores is None or self._scored is None or not self.idle:
             return
         items, options = self._scored
         self.ratings.start(items, scores.rated(), options, self.inputs.device.device())
 
     # End -----------------------------------------------------------------------------------------
 
-    def closeEvent(self, event: QCloseEvent | None) -> None:
-        """Cancel what runs, keep the state, and let go of the viewer."""
-        self._save_later.stop()
-        self._save()
-        self.runner.close()
-        self._steps.clear()
-        self._viewer.dims.events.point.disconnect(self._moved)
-        self._viewer.layers.events.removed.disconnect(self._removed)
-        self._viewer.events.theme.disconnect(self._recolour)
+    def _close_down(self) -> None:
+        self.viewer.dims.events.point.disconnect(self._moved)
+        self.viewer.layers.events.removed.disconnect(self._removed)
         self.inputs.close_down()
         self.results.close_down()
         self.ratings.close_down()
         self._hidden = None
-        self._viewer.bind_key(RUN_KEY, None, overwrite=True)
-        super().closeEvent(event)

@@ -10,7 +10,6 @@ import numpy as np
 from napari.layers import Image as ImageLayer
 from napari.layers import Labels, Layer, Shapes
 from napari.viewer import Viewer
-from qtpy.QtGui import QCloseEvent
 from qtpy.QtWidgets import QComboBox, QFormLayout, QSizePolicy, QVBoxLayout, QWidget
 from superqt import QCollapsible
 
@@ -19,9 +18,8 @@ from napari_cvsuite.jobs import Context, OptionError
 from napari_cvsuite.segmentation.options import MOST_PIXELS, PredictOptions
 from napari_cvsuite.widgets import regions
 from napari_cvsuite.widgets._compat import look_at
-from napari_cvsuite.widgets.bridge import JobRunner
+from napari_cvsuite.widgets.dock import Dock
 from napari_cvsuite.widgets.forms import OptionsForm
-from napari_cvsuite.widgets.frame import Steps, once_after
 from napari_cvsuite.widgets.garbage import GarbagePause
 from napari_cvsuite.widgets.object_table import ObjectTable
 from napari_cvsuite.widgets.pickers import DevicePicker, LayerPicker, ModelPicker, choice_box
@@ -37,8 +35,7 @@ from napari_cvsuite.widgets.result_layers import (
     new_map,
     write_labels,
 )
-from napari_cvsuite.widgets.run_bar import RunBar
-from napari_cvsuite.widgets.settings import load_state, preference, save_state
+from napari_cvsuite.widgets.settings import load_state, preference
 
 __all__ = ["RUN_KEY", "SegmentDock"]
 
@@ -51,7 +48,7 @@ _MODES: tuple[Mode, ...] = ("new layer", "replace", "fill empty only")
 _WRONG = "QComboBox { border: 1px solid #e5534b; }"
 
 
-class SegmentDock(QWidget):
+class SegmentDock(Dock):
     """Segment the chosen image layer with the chosen model.
 
     Parameters
@@ -60,11 +57,8 @@ class SegmentDock(QWidget):
     """
 
     def __init__(self, napari_viewer: Viewer) -> None:
-        super().__init__()
-        self._viewer = napari_viewer
-        self.runner = JobRunner(self)
+        super().__init__(napari_viewer, "segment", RUN_KEY, "Segment")
         self._preview: Preview | None = None
-        self._steps = Steps(self)
         self._garbage = GarbagePause()
         self._kept: Labels | None = None
         # napari's first Labels layer of a session imports SciPy, for a fifth of a second.
@@ -73,15 +67,10 @@ class SegmentDock(QWidget):
         self._lay_out()
         self._restore()
         self._connect()
-        self._validate()
-
-    @property
-    def idle(self) -> bool:
-        """Whether no job runs and the last result is shown in full."""
-        return not self.runner.busy and not self._steps.pending
+        self._begin()
 
     def _make_inputs(self) -> None:
-        viewer = self._viewer
+        viewer = self.viewer
         self.image = LayerPicker(viewer, lambda layer: isinstance(layer, ImageLayer))
         self.model = ModelPicker("segmentation")
         self.device = DevicePicker(preference("segment", "device", "auto"))
@@ -99,8 +88,6 @@ class SegmentDock(QWidget):
         self.target = LayerPicker(viewer, self._fits, "choose a layer")
         self.form = OptionsForm(PredictOptions, leave_out=("model",))
         self.table = ObjectTable()
-        self.run_bar = RunBar(self.runner, "Segment")
-        self.run_bar.button.setToolTip(f"Shortcut: {RUN_KEY.replace('-', '+')}")
 
     def _lay_out(self) -> None:
         top = QFormLayout()
@@ -133,25 +120,18 @@ class SegmentDock(QWidget):
             box.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
 
     def _connect(self) -> None:
-        self._save_later = once_after(self, 300, self._save)
         for picker in (self.image, self.model, self.shapes, self.target):
             picker.changed.connect(self._changed)
         self.image.changed.connect(self.target.refresh)
         for box in (self.device, self.region, self.planes, self.show_as, self.mode):
             box.currentIndexChanged.connect(self._changed)
         self.form.on_change(self._changed)
-        self.run_bar.run_wanted.connect(self.run)
-        self.model.failed.connect(lambda text: self.run_bar.say(text, "error"))
-        self.table.failed.connect(lambda text: self.run_bar.say(text, "error"))
+        self.model.failed.connect(self._fail)
+        self.table.failed.connect(self._fail)
         self.table.row_chosen.connect(self._go_to)
         self.runner.previewed.connect(self._show_tile)
         self.runner.done.connect(self._finish)
         self.runner.ended.connect(self._over)
-        self._viewer.bind_key(RUN_KEY, self._run_from_key, overwrite=True)
-
-    def _run_from_key(self, viewer: Viewer) -> None:
-        if self.run_bar.button.isEnabled() and not self.runner.busy:
-            self.run()
 
     # State ---------------------------------------------------------------------------------
 
@@ -171,19 +151,15 @@ class SegmentDock(QWidget):
     def _boxes(self) -> dict[str, QComboBox]:
         return {"region": self.region, "planes": self.planes, "show": self.show_as}
 
-    def _save(self) -> None:
+    def _state(self) -> dict[str, Any]:
         card = self.model.card()
         state: dict[str, Any] = {name: box.currentText() for name, box in self._boxes().items()}
         state |= {"device": self.device.device(), "options": self.form.values()}
         if card is not None:
             state["model"] = card.name
-        save_state("segment", state)
+        return state
 
     # What is wrong, before Run ----------------------------------------------------------------
-
-    def _changed(self, *_: object) -> None:
-        self._validate()
-        self._save_later.start()
 
     def _fits(self, layer: Layer) -> bool:
         image = self.image.layer() if hasattr(self, "image") else None
@@ -251,30 +227,23 @@ class SegmentDock(QWidget):
         else:
             chosen = regions.whole(layer)
         if self.planes.currentText() == _THIS_PLANE:
-            chosen = regions.current_plane(chosen, layer, self._viewer)
+            chosen = regions.current_plane(chosen, layer, self.viewer)
         return chosen
 
     def run(self) -> None:
         """Segment; the same as pressing the button."""
         layer, card = self.image.layer(), self.model.card()
-        text, _ = self._problem()
-        if self._steps.pending:
-            return
-        if layer is None or card is None or text:
-            self.run_bar.set_problem(text)
-            return
-        if not self.model.permitted():
-            self.run_bar.say("Without its licence the model cannot be fetched.", "warning")
+        if not self._may_run(self.model) or layer is None or card is None:
             return
         try:
             options, selection = self._options(), self._selection(layer)
             image = Image.from_layer(layer)
         except ValueError as error:
-            self.run_bar.say(str(error), "error")
+            self._fail(str(error))
             return
         self._source = Source.of(layer, selection)
         self._mode, self._target = self.mode.currentText(), self.target.layer()
-        self._preview = Preview(self._viewer, self._source, max(len(card.classes), 2))
+        self._preview = Preview(self.viewer, self._source, max(len(card.classes), 2))
         classes, name, show = card.classes, str(layer.name), self.show_as.currentText()
 
         def work(context: Context) -> Prepared:
@@ -289,10 +258,6 @@ class SegmentDock(QWidget):
         self._garbage.begin()
         self._steps.take(self._preview.open)
         self.runner.start(work, self.device.device(), f"segment {name}")
-
-    def cancel(self) -> None:
-        """Stop; the dock is free at once and no layer changes."""
-        self.runner.cancel()
 
     def _show_tile(self, tile: Any) -> None:
         if self._preview is not None:
@@ -310,7 +275,7 @@ class SegmentDock(QWidget):
     def _show(self, prepared: Prepared, brushes: list[Callable[[], object]]) -> Iterator[None]:
         """Show the result bit by bit: napari takes long over a layer, and the window must live."""
         for name in prepared.maps:
-            new_map(self._viewer, name, prepared, self._source, self._kept)
+            new_map(self.viewer, name, prepared, self._source, self._kept)
             yield
         message = yield from self._put(prepared)
         if self._kept is self._shown:
@@ -338,7 +303,7 @@ class SegmentDock(QWidget):
         found = f"{len(prepared.rows)} objects."
         target = self._target
         if self._mode != _MODES[0] and isinstance(target, Labels):
-            if target not in self._viewer.layers:
+            if target not in self.viewer.layers:
                 found += " The Labels layer is gone; the result is a new layer."
             else:
                 try:
@@ -352,12 +317,12 @@ class SegmentDock(QWidget):
                     found += " Too large to undo, so the result is a new layer."
                 except ValueError as error:
                     found += f" A new layer: {error}."
-        self._shown = new_labels(self._viewer, prepared, self._source, self._kept)
+        self._shown = new_labels(self.viewer, prepared, self._source, self._kept)
         return found
 
     def _bring_forward(self) -> None:
         """Put the labels on top and select them."""
-        layers = self._viewer.layers
+        layers = self.viewer.layers
         if self._shown in layers:
             if layers[-1] is not self._shown:
                 layers.move(layers.index(self._shown), len(layers))
@@ -375,16 +340,16 @@ class SegmentDock(QWidget):
     def _drop_kept(self) -> None:
         """Remove the layer of the preview, unless it has become the result."""
         kept, self._kept = self._kept, None
-        if kept in self._viewer.layers:
-            self._viewer.layers.remove(kept)
+        if kept in self.viewer.layers:
+            self.viewer.layers.remove(kept)
 
     def _go_to(self, row: dict[str, Any]) -> None:
         layer = self._shown
-        if layer not in self._viewer.layers:
+        if layer not in self.viewer.layers:
             self.run_bar.say("The labels of this table are gone.", "warning")
             return
         image_index = int(row.get("plane", 0))
-        look_at(self._viewer, self._place_of(row, layer, image_index))
+        look_at(self.viewer, self._place_of(row, layer, image_index))
         if isinstance(layer, Labels):
             layer.selected_label = int(row["index"])
 
@@ -400,11 +365,7 @@ class SegmentDock(QWidget):
 
     # End ------------------------------------------------------------------------------------
 
-    def closeEvent(self, event: QCloseEvent | None) -> None:
-        """Cancel what runs, keep the state, and let go of the viewer."""
-        self._save()
-        self.runner.close()
-        self._steps.clear()
+    def _close_down(self) -> None:
         self._garbage.end()
         self._drop_kept()
         for picker in (self.image, self.shapes, self.target):
@@ -412,5 +373,3 @@ class SegmentDock(QWidget):
         self.form.close_down()
         self.model.close_down()
         self.table.close_down()
-        self._viewer.bind_key(RUN_KEY, None, overwrite=True)
-        super().closeEvent(event)
