@@ -9,7 +9,15 @@ import dataclasses
 from dataclasses import MISSING, dataclass
 from typing import Any
 
-__all__ = ["Option", "OptionError", "OptionSpec", "Options", "option_specs"]
+__all__ = [
+    "BatchOption",
+    "Option",
+    "OptionError",
+    "OptionSpec",
+    "Options",
+    "SeedOption",
+    "option_specs",
+]
 
 _KEY = "napari_cvsuite"
 
@@ -74,6 +82,17 @@ def Option(
     """Declare a dataclass field with its :class:`OptionSpec`."""
     spec = OptionSpec(label, help, minimum, maximum, tuple(choices), unit, advanced)
     return dataclasses.field(default=default, metadata={_KEY: spec})
+
+
+def SeedOption(help: str) -> Any:
+    """Declare the seed of what `help` names."""
+    return Option(0, label="Seed", help=help, minimum=0, maximum=2**31 - 1, advanced=True)
+
+
+def BatchOption(default: int) -> Any:
+    """Declare how many images are computed at a time."""
+    help_ = "Images computed at a time."
+    return Option(default, label="Batch", help=help_, minimum=1, maximum=4096, advanced=True)
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Self
 
-from napari_cvsuite.jobs.options import Option, OptionError, Options
+from napari_cvsuite.jobs.options import BatchOption, Option, OptionError, Options, SeedOption
 from napari_cvsuite.jobs.registry import JobSpec
 from napari_cvsuite.models.view_options import ViewOptions
 
@@ -154,17 +154,8 @@ class SaliencyOptions(TargetOptions):
         maximum=0.99,
         advanced=True,
     )
-    batch: int = Option(
-        16,
-        label="Batch",
-        help="Images computed at a time.",
-        minimum=1,
-        maximum=4096,
-        advanced=True,
-    )
-    seed: int = Option(
-        0, label="Seed", help="Of all that is drawn.", minimum=0, maximum=2**31 - 1, advanced=True
-    )
+    batch: int = BatchOption(16)
+    seed: int = SeedOption("Of all that is drawn.")
 
 
 @dataclass(frozen=True)
@@ -240,9 +231,7 @@ class DissectOptions(LayerOptions):
         maximum=10_000,
         advanced=True,
     )
-    seed: int = Option(
-        0, label="Seed", help="Of halves and shifts.", minimum=0, maximum=2**31 - 1, advanced=True
-    )
+    seed: int = SeedOption("Of halves and shifts.")
 
 
 @dataclass(frozen=True)
@@ -303,9 +292,7 @@ class SmoothnessOptions(NeuronOptions):
         minimum=0.001,
         maximum=1.0,
     )
-    seed: int = Option(
-        0, label="Seed", help="Of the noise.", minimum=0, maximum=2**31 - 1, advanced=True
-    )
+    seed: int = SeedOption("Of the noise.")
 
 
 @dataclass(frozen=True)
@@ -356,9 +343,7 @@ class MaximiseOptions(LayerOptions):
         maximum=1e6,
         advanced=True,
     )
-    seed: int = Option(
-        0, label="Seed", help="Of all that is drawn.", minimum=0, maximum=2**31 - 1, advanced=True
-    )
+    seed: int = SeedOption("Of all that is drawn.")
 
     def resolved(self, side: int) -> Self:
         """Return the options with a size and a jitter, for a network of that input side."""
@@ -377,9 +362,7 @@ class BiasOptions(NeuronOptions):
         "mean).",
         choices=("mean", "sum", "max"),
     )
-    batch: int = Option(
-        32, label="Batch", help="Images at a time.", minimum=1, maximum=4096, advanced=True
-    )
+    batch: int = BatchOption(32)
 
 
 @dataclass(frozen=True)
@@ -418,17 +401,8 @@ class ReportOptions(Options):
         maximum=1000,
         advanced=True,
     )
-    batch: int = Option(
-        32, label="Batch", help="Images at a time.", minimum=1, maximum=4096, advanced=True
-    )
-    seed: int = Option(
-        0,
-        label="Seed",
-        help="Of the choice of images, the noise, the shifts and the intervals.",
-        minimum=0,
-        maximum=2**31 - 1,
-        advanced=True,
-    )
+    batch: int = BatchOption(32)
+    seed: int = SeedOption("Of the choice of images, the noise, the shifts and the intervals.")
 
 
 def channel_list(text: str) -> tuple[int, ...]:

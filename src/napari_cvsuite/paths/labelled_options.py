@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from napari_cvsuite.jobs.options import Option, OptionError, Options
+from napari_cvsuite.jobs.options import BatchOption, Option, OptionError, Options, SeedOption
 from napari_cvsuite.paths.options import DEFAULT_MODEL, EFFECTS, path_list
 
 __all__ = [
@@ -44,16 +44,9 @@ class LabelledOptions(ModelOptions):
         minimum=2,
         maximum=1_000_000,
     )
-    batch: int = Option(
-        32, label="Batch", help="Images at a time.", minimum=1, maximum=4096, advanced=True
-    )
-    seed: int = Option(
-        0,
-        label="Seed",
-        help="Of the choice of images, of how they are divided, and of the intervals.",
-        minimum=0,
-        maximum=2**31 - 1,
-        advanced=True,
+    batch: int = BatchOption(32)
+    seed: int = SeedOption(
+        "Of the choice of images, of how they are divided, and of the intervals."
     )
 
 

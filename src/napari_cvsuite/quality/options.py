@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from typing import Self
 
 from napari_cvsuite.images import ImageError
-from napari_cvsuite.jobs.options import Option, OptionError
+from napari_cvsuite.jobs.options import Option, OptionError, SeedOption
 from napari_cvsuite.jobs.registry import JobSpec
 from napari_cvsuite.models.plane_options import PlaneOptions
 from napari_cvsuite.training.options import LoopChoices
@@ -97,14 +97,7 @@ class RatingsOptions(ScoreOptions):
     """Options of fitting a model to somebody's own ratings."""
 
     name: str = Option("", label="Name", help="Name of the new model; empty does not keep it.")
-    seed: int = Option(
-        0,
-        label="Seed",
-        help="Seed of the parting into folds.",
-        minimum=0,
-        maximum=2**31 - 1,
-        advanced=True,
-    )
+    seed: int = SeedOption("Seed of the parting into folds.")
 
 
 @dataclass(frozen=True)

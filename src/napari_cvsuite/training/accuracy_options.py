@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from napari_cvsuite.jobs.options import Option, Options
+from napari_cvsuite.jobs.options import BatchOption, Option, Options, SeedOption
 
 __all__ = ["AccuracyOptions"]
 
@@ -33,9 +33,7 @@ class AccuracyOptions(Options):
         minimum=1,
         maximum=1000,
     )
-    batch: int = Option(
-        128, label="Batch", help="Images at a time.", minimum=1, maximum=4096, advanced=True
-    )
+    batch: int = BatchOption(128)
     held_out: float = Option(
         0.0,
         label="Held out",
@@ -44,6 +42,4 @@ class AccuracyOptions(Options):
         minimum=0.0,
         maximum=0.9,
     )
-    seed: int = Option(
-        0, label="Seed", help="Of that training.", minimum=0, maximum=2**31 - 1, advanced=True
-    )
+    seed: int = SeedOption("Of that training.")
