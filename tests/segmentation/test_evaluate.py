@@ -46,20 +46,22 @@ def _forget_models() -> None:
     store.default_store().evict_all()
 
 
-def test_classes_are_measured_over_the_pixels_of_all_images(folder: Path) -> None:
+@pytest.mark.parametrize("tta", [False, True])
+def test_classes_are_measured_over_the_pixels_of_all_images(folder: Path, tta: bool) -> None:
     inputs = EvaluateInputs(folder / "images", folder / "masks")
-    report = evaluate(inputs, "three", Context(device="cpu"))
+    report = evaluate(inputs, "three", Context(device="cpu"), tta)
     predicted, truth = [], []
     for number in range(2):
         pixels = np.asarray(Picture.open(folder / f"images/{number}.png"))
-        predicted.append(napari_cvsuite.segment(pixels, model="three", device="cpu").classes)
+        found = napari_cvsuite.segment(pixels, model="three", device="cpu", tta=tta)
+        predicted.append(found.classes)
         truth.append(np.asarray(Picture.open(folder / f"masks/{number}.png")))
     p, t = np.concatenate(predicted), np.concatenate(truth)
     expected = [dice(p == value, t == value) for value in (1, 2)]
     assert min(expected) < 0.99
-    found = {name: score.dice for name, score in report.classes.items()}
-    assert list(found.values()) == pytest.approx([*expected, np.mean(expected)])
-    assert list(found)[-1] == MEAN
+    measured = {name: score.dice for name, score in report.classes.items()}
+    assert list(measured.values()) == pytest.approx([*expected, np.mean(expected)])
+    assert list(measured)[-1] == MEAN
     assert all(score.low <= score.dice <= score.high for score in report.classes.values())
 
 

@@ -241,6 +241,7 @@ def evaluate_segment(
     apart: Annotated[
         list[str] | None, typer.Option(help="Class to leave out of the mean over classes.")
     ] = None,
+    tta: Annotated[bool, typer.Option("--tta", help="Average over flips and turns.")] = False,
     device: Device = "auto",
     as_json: AsJson = False,
 ) -> None:
@@ -253,7 +254,10 @@ def evaluate_segment(
     chosen = names_in(names)
     inputs = EvaluateInputs(images, masks, chosen, table, column, ignore, tuple(apart or ()))
     result = compute(
-        lambda context: evaluate(inputs, model, context), device, name="evaluate", quiet=as_json
+        lambda context: evaluate(inputs, model, context, tta),
+        device,
+        name="evaluate",
+        quiet=as_json,
     )
     if as_json:
         typer.echo(json.dumps(asdict(result)))

@@ -87,8 +87,17 @@ class Evaluation:
     classes: dict[str, Score]
 
 
-def evaluate(inputs: EvaluateInputs, model: str, context: Context) -> Evaluation:
+def evaluate(inputs: EvaluateInputs, model: str, context: Context, tta: bool = False) -> Evaluation:
     """Segment every image as a prediction would, and compare with its mask.
+
+    Parameters
+    ----------
+    inputs : EvaluateInputs
+    model : str
+        Name in the catalogue.
+    context : Context
+    tta : bool
+        Average over flipped and turned copies, as the option of a prediction does.
 
     Raises
     ------
@@ -102,7 +111,7 @@ def evaluate(inputs: EvaluateInputs, model: str, context: Context) -> Evaluation
     pairs = find_pairs(inputs.images, inputs.masks, inputs.names or None)
     groups = group_of(pairs, inputs.groups, inputs.group_column) if inputs.groups else None
     classes = max(len(card.classes), 2)
-    options = PredictOptions(model=model, precision="float32")
+    options = PredictOptions(model=model, precision="float32", tta=tta)
     # Its own reports of tiles would hide those of images.
     quiet = Context(choose_device(context.device), token=context.token)
     scores: dict[str, list[float]] = defaultdict(list)
