@@ -53,6 +53,17 @@ def test_gray_crops_lose_no_colour() -> None:
     assert kinds == set(DISTORTIONS) - {"saturation"}
 
 
+def test_a_quarter_of_the_crops_is_enlarged() -> None:
+    # Pixels of noise are independent until they are enlarged; there is no room to shrink it.
+    noise = [np.repeat(RNG.integers(0, 255, (176, 176, 1), np.uint8), 3, axis=2)]
+    alike = []
+    for number in range(60):
+        gray = draw(noise, PLAN, number).reference[..., 0].astype(float)
+        alike.append(np.corrcoef(gray[:, 1:].ravel(), gray[:, :-1].ravel())[0, 1])
+    assert 5 <= np.count_nonzero(np.array(alike) > 0.2) <= 27
+    assert np.count_nonzero(np.abs(alike) < 0.05) >= 30
+
+
 def test_a_bank_goes_on_where_it_was_stopped(images: list[np.ndarray], tmp_path: Path) -> None:
     token = CancelToken()
 

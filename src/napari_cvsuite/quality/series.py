@@ -26,6 +26,8 @@ LENGTH = 4
 UInt8 = NDArray[np.uint8]
 _FLAT = 3.0
 """Mean gradient, in steps of 8 bits, of crops in which there is too little to spoil."""
+_SHRUNK, _ENLARGED = 0.3, 0.25
+"""Shares of crops that are resized before they are spoilt."""
 
 
 @dataclass(frozen=True)
@@ -125,17 +127,18 @@ def _spoil(image: UInt8, kind: int, level: float, seed: int) -> UInt8:
 
 
 def _crop(image: UInt8, size: int, rng: np.random.Generator) -> UInt8:
-    """Cut a square in which there is something to see; shrink, turn and recolour it at random."""
+    """Cut a square in which there is something to see; resize, turn and recolour it at random."""
     largest = min(image.shape[:2])
     best: UInt8 = image[:size, :size]
     most = -1.0
     for _ in range(4):
-        # What is averaged to fewer pixels stays good, and is sharper and less noisy.
-        side = (
-            size
-            if rng.random() < 0.5
-            else int(size * rng.uniform(1.0, max(1.0, min(2.0, largest / size))))
-        )
+        # What is averaged to fewer pixels stays good, and is sharper and less noisy; what is
+        # sampled more finely than its optics resolve is good as well, and softer.
+        chance, side = rng.random(), size
+        if chance < _SHRUNK:
+            side = int(size * rng.uniform(1.0, max(1.0, min(2.0, largest / size))))
+        elif chance < _SHRUNK + _ENLARGED:
+            side = round(size / rng.uniform(1.0, 1.6))
         top, left = (int(rng.integers(0, extent - side + 1)) for extent in image.shape[:2])
         cut = image[top : top + side, left : left + side]
         seen = _activity(cut)
@@ -145,7 +148,9 @@ def _crop(image: UInt8, size: int, rng: np.random.Generator) -> UInt8:
             break
     if best.shape[0] != size:
         picture = Picture.fromarray(np.ascontiguousarray(best))
-        best = np.asarray(picture.resize((size, size), Picture.Resampling.BOX))
+        fewer = best.shape[0] > size
+        kernel = Picture.Resampling.BOX if fewer else Picture.Resampling.BICUBIC
+        best = np.asarray(picture.resize((size, size), kernel))
     turned = np.rot90(best, int(rng.integers(4)))
     turned = turned[:, ::-1] if rng.random() < 0.5 else turned
     return _recoloured(np.ascontiguousarray(turned), rng)
