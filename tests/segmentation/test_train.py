@@ -135,8 +135,13 @@ def test_training_goes_on_from_a_model_and_without_validation(data: Path, tmp_pa
     three = replace(options, start=str(start), classes=3)
     result = run(TrainInputs(**folders, out=tmp_path / "b"), three, Context())
     assert result.validated_on > 0
-    with pytest.raises(WeightsError, match="choose the width"):
-        run(TrainInputs(**folders, out=tmp_path / "c"), replace(three, width=8), Context())
+    wider = replace(options, start=str(start), width=8, lr=1e-7)
+    widened = run(TrainInputs(**folders, out=tmp_path / "c"), wider, Context())
+    narrow = run(TrainInputs(**folders, out=tmp_path / "d"), replace(wider, width=4), Context())
+    assert widened.best_score == pytest.approx(narrow.best_score, abs=1e-3)
+    again = replace(three, start=str(tmp_path / "c/best.pt"))
+    with pytest.raises(WeightsError, match="choose its width"):
+        run(TrainInputs(**folders, out=tmp_path / "e"), again, Context())
 
 
 def test_a_run_draws_its_curve_and_can_be_imported(data: Path, home: Path) -> None:

@@ -188,7 +188,7 @@ class TrainOptions(LoopChoices):
     start: str = Option(
         "",
         label="Start from",
-        help="Model or weight file to start from; empty starts from nothing.",
+        help="Model or weight file to start from, as wide or narrower; empty starts anew.",
     )
     balance: float = Option(
         0.5,

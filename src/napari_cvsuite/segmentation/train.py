@@ -22,6 +22,7 @@ from napari_cvsuite.models.adapters import build_qtseg
 from napari_cvsuite.models.catalog import Catalogue
 from napari_cvsuite.models.device import DeviceError, choose_device
 from napari_cvsuite.models.qtseg import QTSeg, QTSegConfig
+from napari_cvsuite.models.qtseg_widen import widen
 from napari_cvsuite.models.weights import WeightsError, locate, read_state_dict
 from napari_cvsuite.segmentation import losses
 from napari_cvsuite.segmentation.data import (
@@ -170,6 +171,8 @@ def _network(options: TrainOptions) -> QTSeg:
     if not path.is_file():
         path = locate(Catalogue().get(options.start))
     given = build_qtseg(read_state_dict(path)).state_dict()
+    if QTSegConfig.from_state_dict(given).n_channel < options.width:
+        given = widen(given, options.width, options.seed)
     own = network.state_dict()
     fitting = {k: v for k, v in given.items() if k in own and own[k].shape == v.shape}
     # What belongs to a class is learned anew where the number of classes differs.
@@ -177,7 +180,7 @@ def _network(options: TrainOptions) -> QTSeg:
     if lacking:
         raise WeightsError(
             f"{options.start} does not fit a network of width {options.width} ({lacking[0]}, and "
-            f"{len(lacking) - 1} more, differ); choose the width it was trained with"
+            f"{len(lacking) - 1} more, differ); choose its width, or a greater one"
         )
     network.load_state_dict({**own, **fitting})
     return network
