@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from napari_cvsuite.quality.map import QualityMap
     from napari_cvsuite.quality.score import ScoreResult
     from napari_cvsuite.segmentation.predict import SegmentResult
+    from napari_cvsuite.segmentation.retrain import RetrainResult
 
 __all__ = [
     "__version__",
@@ -35,6 +36,7 @@ __all__ = [
     "path_report",
     "path_stack",
     "quality_map",
+    "retrain",
     "saliency",
     "score_quality",
     "segment",
@@ -71,6 +73,49 @@ def segment(image: Any, *, device: str = "auto", **options: Any) -> SegmentResul
 
     wrapped, chosen = _wrapped(image), PredictOptions(**options)
     return _compute(lambda context: run(wrapped, chosen, context), device, "segment")
+
+
+def retrain(
+    images: Sequence[Any], labels: Sequence[Any], *, device: str = "auto", **options: Any
+) -> RetrainResult:
+    """Teach a segmentation model what was corrected by painting.
+
+    Parameters
+    ----------
+    images : sequence of array or Image
+        See :func:`segment`.
+    labels : sequence of array of int
+        The corrected labels of each, of its shape without colour; see
+        :class:`napari_cvsuite.segmentation.retrain.Corrected`.
+    device : str
+        See :func:`segment`.
+    **options
+        Fields of :class:`napari_cvsuite.segmentation.options.RetrainOptions`; with a `name` the
+        new model is kept if it is better.
+
+    Returns
+    -------
+    RetrainResult
+        Dice before and after, on a quarter that is not learned from.
+
+    Raises
+    ------
+    ValueError
+        There are not as many labels as images.
+    CorrectionError, ImageError, OptionError, UnknownModelError, WeightsError, DeviceError
+        Each message says what to do.
+    """
+    import numpy as np
+
+    from napari_cvsuite.segmentation.options import RetrainOptions
+    from napari_cvsuite.segmentation.retrain import Corrected, run
+
+    if len(images) != len(labels):
+        raise ValueError(f"{len(images)} images have {len(labels)} labels; give one to each")
+    pairs = zip(images, labels, strict=True)
+    corrected = [Corrected(_wrapped(image), np.asarray(painted)) for image, painted in pairs]
+    chosen = RetrainOptions(**options)
+    return _compute(lambda context: run(corrected, chosen, context), device, "retrain")
 
 
 def score_quality(

@@ -12,7 +12,7 @@ import typer
 from napari_cvsuite.cli.common import compute, names_in, table_column, with_options
 from napari_cvsuite.quality.options import MapOptions, RatingsOptions
 from napari_cvsuite.quality.options import TrainOptions as QualityTrainOptions
-from napari_cvsuite.segmentation.options import PredictOptions, TrainOptions
+from napari_cvsuite.segmentation.options import PredictOptions, RetrainOptions, TrainOptions
 
 __all__ = ["doctor", "evaluate_app", "evaluate_segment", "quality", "segment", "train_app"]
 
@@ -115,6 +115,35 @@ def train_quality(
         return
     measured = f"rank correlation {result.best_score:.4f}" if result.validated_on else "trained"
     typer.echo(f"{measured}; use it with: napari-cvsuite models import {result.model}")
+
+
+@train_app.command("corrections")
+@with_options(RetrainOptions)
+def train_corrections(
+    images: Annotated[Path, typer.Option(help="Folder of images.")],
+    labels: Annotated[
+        Path, typer.Option(help="Folder of corrected labels with the same file names.")
+    ],
+    options: RetrainOptions,
+    device: Device = "auto",
+    as_json: AsJson = False,
+) -> None:
+    """Teach a segmentation model what you corrected by painting."""
+    from napari_cvsuite.segmentation.retrain import read_corrected, run
+
+    result = compute(
+        lambda context: run(read_corrected(images, labels), options, context),
+        device,
+        "training",
+        "learn from corrections",
+        as_json,
+    )
+    if as_json:
+        typer.echo(json.dumps(result.facts()))
+        return
+    typer.echo(result.in_words())
+    better = "" if options.name else "; give --name to keep it"
+    typer.echo(f"kept as {result.kept}" if result.kept else f"not kept{better}")
 
 
 @train_app.command("ratings")

@@ -19,14 +19,14 @@ from scipy.stats import spearmanr
 
 from napari_cvsuite.images import Image
 from napari_cvsuite.jobs.context import Context
-from napari_cvsuite.models.catalog import Catalogue, user_folder
+from napari_cvsuite.models.catalog import Catalogue
 from napari_cvsuite.models.planes import Planes
-from napari_cvsuite.models.weights import WeightsError, locate, read_state_dict
+from napari_cvsuite.models.weights import locate, read_state_dict
 from napari_cvsuite.quality.options import LEAST_RATED as LEAST
 from napari_cvsuite.quality.options import RatingsOptions
 from napari_cvsuite.quality.score import References, sources
 from napari_cvsuite.quality.scorer import Scorer
-from napari_cvsuite.training.publish import write_model
+from napari_cvsuite.training.publish import write_derived
 
 __all__ = [
     "FOLDS",
@@ -294,16 +294,13 @@ def keep(result: RatingsResult, name: str) -> str:
     WeightsError
         The name is taken, or the files cannot be written.
     """
-    if name in Catalogue():
-        raise WeightsError(f"there is a model called {name!r} already; choose another name")
     card = Catalogue().get(result.base)
     state = dict(read_state_dict(locate(card)))
     key = _last_layer(state)
     for part, value in (("weight", result.fit.weight[None]), ("bias", np.array([result.fit.bias]))):
         old = state[f"{key}.{part}"]
         state[f"{key}.{part}"] = old.new_tensor(value)
-    facts: dict[str, Any] = {
-        **{k: v for k, v in card.to_dict().items() if k != "weights"},
+    changes = {
         "description": f"{card.name}, its last layer fitted to {result.n} own ratings.",
         "data": f"{card.data} Fitted to {result.n} ratings.",
         "metrics": {
@@ -311,9 +308,7 @@ def keep(result: RatingsResult, name: str) -> str:
             "srcc_held_out": result.fit.srcc_held_out,
         },
     }
-    folder = user_folder()
-    folder.mkdir(parents=True, exist_ok=True)
-    return write_model(state, folder / f"{name}.safetensors", name, facts).name
+    return write_derived(state, card, name, changes).name
 
 
 def _last_layer(state: Any) -> str:

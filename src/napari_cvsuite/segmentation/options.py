@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from typing import Any
 
 from napari_cvsuite.images import channel_numbers
-from napari_cvsuite.jobs.options import Option, OptionError, Options
+from napari_cvsuite.jobs.options import Option, OptionError, Options, SeedOption
 from napari_cvsuite.jobs.registry import JobSpec
 from napari_cvsuite.training.options import LoopChoices
 
@@ -15,6 +16,7 @@ __all__ = [
     "MIN_TILE",
     "MOST_PIXELS",
     "PredictOptions",
+    "RetrainOptions",
     "TrainOptions",
     "plane_numbers",
 ]
@@ -49,6 +51,41 @@ def plane_numbers(text: str) -> tuple[range, ...]:
     return tuple(found)
 
 
+def _axis() -> Any:
+    return Option(
+        "auto",
+        label="Cut along",
+        help="Axis along which a stack is cut into planes; auto gives planes of y and x.",
+        choices=("auto", "t", "z", "y", "x"),
+        advanced=True,
+    )
+
+
+def _channels() -> Any:
+    return Option(
+        "",
+        label="Channels",
+        help="Up to three channels to use, counted from 0, such as 0 or 2,1,0; empty chooses.",
+        advanced=True,
+    )
+
+
+def _check_channels(text: str) -> None:
+    try:
+        channel_numbers(text)
+    except ValueError as error:
+        raise OptionError(str(error)) from error
+
+
+def _stain() -> Any:
+    return Option(
+        "none",
+        label="Stain",
+        help="Separate this stain from an RGB image of tissue first.",
+        choices=("none", "hematoxylin"),
+    )
+
+
 @dataclass(frozen=True)
 class PredictOptions(Options):
     """Options of a prediction."""
@@ -72,31 +109,15 @@ class PredictOptions(Options):
         unit="px",
         advanced=True,
     )
-    axis: str = Option(
-        "auto",
-        label="Cut along",
-        help="Axis along which a stack is cut into planes; auto gives planes of y and x.",
-        choices=("auto", "t", "z", "y", "x"),
-        advanced=True,
-    )
-    channels: str = Option(
-        "",
-        label="Channels",
-        help="Up to three channels to use, counted from 0, such as 0 or 2,1,0; empty chooses.",
-        advanced=True,
-    )
+    axis: str = _axis()
+    channels: str = _channels()
     skip: str = Option(
         "",
         label="Leave out",
         help="Planes to leave out, counted from 0, such as 0,3-5; they stay background.",
         advanced=True,
     )
-    stain: str = Option(
-        "none",
-        label="Stain",
-        help="Separate this stain from an RGB image of tissue first.",
-        choices=("none", "hematoxylin"),
-    )
+    stain: str = _stain()
     tta: bool = Option(
         False,
         label="Average over flips",
@@ -137,10 +158,7 @@ class PredictOptions(Options):
         if self.tile and (self.tile < 64 or self.tile % 32):
             raise OptionError(f"tile must be 0 or a multiple of 32 from 64 on; got {self.tile}")
         plane_numbers(self.skip)
-        try:
-            channel_numbers(self.channels)
-        except ValueError as error:
-            raise OptionError(str(error)) from error
+        _check_channels(self.channels)
 
     @property
     def channel_numbers(self) -> tuple[int, ...] | None:
@@ -256,6 +274,37 @@ class TrainOptions(LoopChoices):
             )
 
 
+@dataclass(frozen=True)
+class RetrainOptions(Options):
+    """Options of teaching a model what was corrected by painting."""
+
+    model: str = Option("qtseg-nuclei", label="Model", help="Name of the model to start from.")
+    name: str = Option("", label="Name", help="Name of the new model; empty does not keep it.")
+    epochs: int = Option(
+        12,
+        label="Epochs",
+        help="Each shows fifty random parts of the images or more.",
+        minimum=1,
+        maximum=500,
+    )
+    lr: float = Option(
+        3e-4,
+        label="Learning rate",
+        help="Step size at the start; more forgets more.",
+        minimum=1e-7,
+        maximum=0.1,
+        advanced=True,
+    )
+    axis: str = _axis()
+    channels: str = _channels()
+    stain: str = _stain()
+    seed: int = SeedOption("Seed of the random parts.")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _check_channels(self.channels)
+
+
 JOBS = {
     "predict": JobSpec(
         name="segmentation.predict",
@@ -271,6 +320,14 @@ JOBS = {
         options="napari_cvsuite.segmentation.options:TrainOptions",
         title="Train a segmentation network",
         help="Train on a folder of images and a folder of masks.",
+        job_class="training",
+    ),
+    "retrain": JobSpec(
+        name="segmentation.retrain",
+        run="napari_cvsuite.segmentation.retrain:run",
+        options="napari_cvsuite.segmentation.options:RetrainOptions",
+        title="Learn from corrections",
+        help="Teach a network what was corrected by painting.",
         job_class="training",
     ),
 }

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import re
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -35,13 +35,18 @@ from napari_cvsuite.segmentation.data import (
 from napari_cvsuite.segmentation.metrics import image_metrics
 from napari_cvsuite.segmentation.options import MIN_TILE, TrainOptions
 from napari_cvsuite.segmentation.plane import predict_classes
-from napari_cvsuite.training.loop import LoopOptions, TrainingTask, fit
+from napari_cvsuite.training.loop import LoopOptions, Outcome, TrainingTask, fit
 from napari_cvsuite.training.publish import MODEL, write_of_run
 from napari_cvsuite.training.result import TrainResult
 
-__all__ = ["TrainInputs", "run"]
+__all__ = ["SCORE", "Example", "TrainInputs", "fit_examples", "measure", "network_of", "run"]
+
+SCORE = "val_dice"
+"""What tells one epoch from another."""
 
 Mask = NDArray[np.int64]
+Example = tuple[NDArray[np.float32], Mask]
+"""An image, H x W x 3 in [-1, 1], and its classes, H x W; :data:`IGNORE` counts for nothing."""
 _CLASS_KEY = re.compile(r"^mask_decoder\.(mask_tokens|MLP_s\d)\.")
 
 
@@ -161,7 +166,7 @@ def _load(
     return images, masks
 
 
-def _network(options: TrainOptions) -> QTSeg:
+def network_of(options: TrainOptions) -> QTSeg:
     """Return the network to train: new, or with the weights of ``options.start``."""
     torch.manual_seed(options.seed)
     network = QTSeg(QTSegConfig(num_classes=options.classes, n_channel=options.width))
@@ -191,11 +196,8 @@ def _tile(options: TrainOptions) -> int:
     return options.tile or max(MIN_TILE, round(options.size / options.scale))
 
 
-def _validate(
-    model: nn.Module,
-    examples: Sequence[tuple[NDArray[np.float32], Mask]],
-    options: TrainOptions,
-    context: Context,
+def measure(
+    model: nn.Module, examples: Sequence[Example], options: TrainOptions, context: Context
 ) -> dict[str, float]:
     """Return the means over images of the metrics, at the original resolution."""
     rows = []
@@ -254,6 +256,57 @@ def _keep(
     write_of_run(network.state_dict(), folder, facts, metrics)
 
 
+def fit_examples(
+    network: QTSeg,
+    examples: Sequence[Example],
+    validation: Sequence[Example],
+    options: TrainOptions,
+    folder: Path,
+    context: Context,
+    weights: NDArray[np.float64] | None = None,
+    keep: Callable[[nn.Module, Mapping[str, float]], None] | None = None,
+) -> Outcome:
+    """Train a network on examples in memory; see :func:`napari_cvsuite.training.loop.fit`.
+
+    Parameters
+    ----------
+    network : QTSeg
+        Changed.
+    examples, validation : sequence of Example
+        Without validation the last weights are the best.
+    options : TrainOptions
+    folder : Path
+        Of the run.
+    context : Context
+    weights : ndarray, optional
+        How often each example is shown.
+    keep : callable
+        Called with the network and its metrics at every best validation.
+    """
+    dice_name = "binary_dice" if options.classes == 2 else "categorical_dice"
+    criterion = losses.combined({"cross_entropy": 1.0, dice_name: 1.0})
+    dataset = CropDataset(
+        [image for image, _ in examples],
+        [mask for _, mask in examples],
+        options.size,
+        options.scale_range,
+        options.seed,
+        options.scale,
+        options.augment,
+        options.orientation,
+    )
+    fields = {k: v for k, v in asdict(options).items() if k in LoopOptions.__annotations__}
+    task = TrainingTask(
+        network=network,
+        batches=functools.partial(_batches, dataset, weights, options),
+        loss=lambda output, target: criterion(output[0].float(), target),
+        validate=lambda model: measure(model, validation, options, context),
+        score_name=SCORE if validation else "",
+        keep=keep,
+    )
+    return fit(task, LoopOptions(**fields), folder, context, choose_device(context.device))
+
+
 def run(inputs: TrainInputs, options: TrainOptions, context: Context) -> TrainResult:
     """Train and validate; see :func:`napari_cvsuite.training.loop.fit` for the files written.
 
@@ -271,45 +324,24 @@ def run(inputs: TrainInputs, options: TrainOptions, context: Context) -> TrainRe
     Cancelled
         The context was cancelled; running again with the same folder goes on.
     """
-    device = choose_device(context.device)
-    _check_devices(options, device)
+    _check_devices(options, choose_device(context.device))
     train, validation = _split(inputs)
-    images, masks = _load(train, options, context, "training")
-    examples = list(zip(*_load(validation, options, context, "validation"), strict=True))
+    examples = list(zip(*_load(train, options, context, "training"), strict=True))
+    held = list(zip(*_load(validation, options, context, "validation"), strict=True))
     weights = (
         group_weights(train, inputs.groups, inputs.group_column, options.balance)
         if inputs.groups
         else None
     )
-    network = _network(options)
-    dice_name = "binary_dice" if options.classes == 2 else "categorical_dice"
-    criterion = losses.combined({"cross_entropy": 1.0, dice_name: 1.0})
-    dataset = CropDataset(
-        images,
-        masks,
-        options.size,
-        options.scale_range,
-        options.seed,
-        options.scale,
-        options.augment,
-        options.orientation,
-    )
+    network = network_of(options)
     facts = _facts(inputs, options, (len(train), len(validation)))
-    fields = {k: v for k, v in asdict(options).items() if k in LoopOptions.__annotations__}
-    task = TrainingTask(
-        network=network,
-        batches=functools.partial(_batches, dataset, weights, options),
-        loss=lambda output, target: criterion(output[0].float(), target),
-        validate=lambda model: _validate(model, examples, options, context),
-        score_name="val_dice" if validation else "",
-        keep=functools.partial(_keep, inputs.out, facts),
-    )
-    outcome = fit(task, LoopOptions(**fields), inputs.out, context, device)
+    keep = functools.partial(_keep, inputs.out, facts)
+    outcome = fit_examples(network, examples, held, options, inputs.out, context, weights, keep)
     model = inputs.out / MODEL
     best = inputs.out / "best.pt"
     if best.exists() and not model.exists():
         network.load_state_dict(read_state_dict(best))
-        _keep(inputs.out, facts, network, {task.score_name: outcome.best} if validation else {})
+        keep(network, {SCORE: outcome.best} if validation else {})
     return TrainResult(
         inputs.out,
         outcome.best,

@@ -13,11 +13,24 @@ from typing import Any
 from torch import Tensor
 
 from napari_cvsuite.models.adapters import describe
-from napari_cvsuite.models.catalog import CardError, ModelCard
+from napari_cvsuite.models.catalog import CardError, Catalogue, ModelCard, user_folder
 from napari_cvsuite.models.files import into
-from napari_cvsuite.models.weights import card_beside, read_state_dict, write_safetensors
+from napari_cvsuite.models.weights import (
+    WeightsError,
+    card_beside,
+    read_state_dict,
+    write_safetensors,
+)
 
-__all__ = ["MODEL", "publish", "read_facts", "write_model", "write_of_run"]
+__all__ = [
+    "MODEL",
+    "publish",
+    "read_facts",
+    "require_new",
+    "write_derived",
+    "write_model",
+    "write_of_run",
+]
 
 MODEL = "model.safetensors"
 """Name of the weight file in the folder of a run."""
@@ -72,6 +85,41 @@ def write_model(
     with into(path.with_suffix(".json")) as temporary:
         temporary.write_text(card.to_json(), encoding="utf-8")
     return card
+
+
+def require_new(name: str) -> None:
+    """Raise :class:`WeightsError` if there is a model of this name, or can be none."""
+    if name in Catalogue():
+        raise WeightsError(f"there is a model called {name!r} already; choose another name")
+    if Path(name).name != name:
+        raise WeightsError(f"{name!r} is no name of a model; leave out what parts folders")
+
+
+def write_derived(
+    state: Mapping[str, Tensor], base: ModelCard, name: str, changes: Mapping[str, Any]
+) -> ModelCard:
+    """Write a model that was made from another one into the user's folder.
+
+    Parameters
+    ----------
+    state : mapping of str to Tensor
+        See :func:`write_model`.
+    base : ModelCard
+        Of the model it was made from.
+    name : str
+        New.
+    changes : mapping
+        What its card says else than that of `base`.
+
+    Raises
+    ------
+    WeightsError
+        The name is taken, or the files cannot be written.
+    """
+    require_new(name)
+    facts = {k: v for k, v in base.to_dict().items() if k != "weights"}
+    path = user_folder() / f"{name}.safetensors"
+    return write_model(state, path, name, {**facts, **changes})
 
 
 def write_of_run(
