@@ -350,5 +350,5 @@ class QualityDock(Dock):
         self.viewer.layers.events.removed.disconnect(self._removed)
         self.inputs.close_down()
         self.results.close_down()
-        self.ratings.close_down()
+        self.ratings.keeper.close_down()
         self._hidden = None

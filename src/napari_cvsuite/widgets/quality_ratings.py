@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from qtpy.QtCore import QTimer
-from qtpy.QtWidgets import QInputDialog, QWidget
+from qtpy.QtWidgets import QWidget
 
 from napari_cvsuite.quality.options import ScoreOptions
 from napari_cvsuite.widgets.bridge import JobRunner
+from napari_cvsuite.widgets.keeping import ModelKeeper
 from napari_cvsuite.widgets.pickers import ModelPicker
 from napari_cvsuite.widgets.quality_job import Item, fit_to_ratings
 from napari_cvsuite.widgets.run_bar import RunBar
@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 __all__ = ["RatingsFit"]
 
 
-class RatingsFit(QWidget):
-    """The part of the Quality dock that fits models to ratings; it shows nothing itself.
+class RatingsFit:
+    """The part of the Quality dock that fits models to ratings.
 
     Parameters
     ----------
@@ -38,12 +38,8 @@ class RatingsFit(QWidget):
     def __init__(
         self, runner: JobRunner, model: ModelPicker, run_bar: RunBar, parent: QWidget
     ) -> None:
-        super().__init__(parent)
-        self.setVisible(False)
-        self._runner, self._model, self._run_bar = runner, model, run_bar
-        self.keeper = JobRunner(self)
-        self.keeper.done.connect(self._kept)
-        self.keeper.failed.connect(lambda error: run_bar.say(str(error), "error"))
+        self._runner = runner
+        self.keeper = ModelKeeper(model, run_bar, "Keep the fitted model", "my-quality", parent)
 
     def start(
         self,
@@ -63,31 +59,11 @@ class RatingsFit(QWidget):
         text = (
             f"Rank correlation with {found.n} ratings: {before:.2f} before, {after:.2f} held out."
         )
-        if not found.better:
-            self._run_bar.say(f"{text} No better, so it is not kept.")
-            return
-        self._run_bar.say(text)
-        # Later, since a dialogue lets the timer of the dock run on.
-        QTimer.singleShot(0, lambda: self._ask(found, text))
 
-    def _ask(self, found: RatingsResult, text: str) -> None:
-        question = f"{text}\nName of the new model:"
-        name, yes = QInputDialog.getText(
-            self.parentWidget(), "Keep the fitted model", question, text="my-quality"
-        )
-        if not yes or not name.strip():
-            self._run_bar.say(f"{text} Not kept.")
-            return
-        # Here, since it imports torch, which opening a dock must not load.
-        from napari_cvsuite.quality.ratings import keep
+        def keep(name: str) -> str:
+            # Here, since it imports torch, which opening a dock must not load.
+            from napari_cvsuite.quality.ratings import keep
 
-        self.keeper.start(lambda context: keep(found, name.strip()), "io", "keep the model")
+            return keep(found, name)
 
-    def _kept(self, name: str) -> None:
-        self._model.refresh()
-        self._model.choose(name)
-        self._run_bar.say(f"Kept as {name}, and chosen.")
-
-    def close_down(self) -> None:
-        """Cancel the writing of a model that is going on."""
-        self.keeper.close()
+        self.keeper.offer(text, found.better, keep)

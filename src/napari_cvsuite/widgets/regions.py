@@ -15,6 +15,7 @@ from napari_cvsuite.images import Image, ImageError
 
 __all__ = [
     "Selection",
+    "covered",
     "crop",
     "current_plane",
     "current_view",
@@ -151,6 +152,21 @@ def shapes_box(layer: Layer, shapes: Shapes) -> Selection:
         inside[row] = layer.world_to_data(full)
     what = f"the box in {shapes.name!r}"
     return _within(layer, inside.min(axis=0), inside.max(axis=0), what)
+
+
+def covered(layer: Layer, other: Layer) -> Selection | None:
+    """Return the part of a layer that another one lies on, pixel on pixel; None if it does not."""
+    everything, shape = whole(layer), whole(other).shape
+    if len(shape) != len(everything.shape):
+        return None
+    ends = [(0.0,) * len(shape), tuple(map(float, shape))]
+    first, last = (np.asarray(layer.world_to_data(other.data_to_world(end))) for end in ends)
+    start, stop = np.rint(first).astype(int), np.rint(last).astype(int)
+    apart = max(np.abs(first - start).max(), np.abs(last - stop).max())
+    inside = (start >= 0).all() and (stop <= everything.stop).all()
+    if apart > 0.01 or not inside or tuple(stop - start) != shape:
+        return None
+    return Selection(tuple(map(int, start)), tuple(map(int, stop)))
 
 
 def crop(image: Image, selection: Selection) -> Image:

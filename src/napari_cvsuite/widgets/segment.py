@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import replace
-from typing import Any
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from napari.layers import Image as ImageLayer
@@ -15,12 +16,13 @@ from superqt import QCollapsible
 
 from napari_cvsuite.images import Image
 from napari_cvsuite.jobs import Context, OptionError
-from napari_cvsuite.segmentation.options import MOST_PIXELS, PredictOptions
+from napari_cvsuite.segmentation.options import MOST_PIXELS, PredictOptions, RetrainOptions
 from napari_cvsuite.widgets import regions
 from napari_cvsuite.widgets._compat import look_at
 from napari_cvsuite.widgets.dock import Dock
 from napari_cvsuite.widgets.forms import OptionsForm
 from napari_cvsuite.widgets.garbage import GarbagePause
+from napari_cvsuite.widgets.keeping import ModelKeeper
 from napari_cvsuite.widgets.object_table import ObjectTable
 from napari_cvsuite.widgets.pickers import DevicePicker, LayerPicker, ModelPicker, choice_box
 from napari_cvsuite.widgets.prepare import prepare
@@ -35,7 +37,11 @@ from napari_cvsuite.widgets.result_layers import (
     new_map,
     write_labels,
 )
+from napari_cvsuite.widgets.segment_retrain import RetrainBox, learn
 from napari_cvsuite.widgets.settings import load_state, preference
+
+if TYPE_CHECKING:
+    from napari_cvsuite.segmentation.retrain import RetrainResult
 
 __all__ = ["RUN_KEY", "SegmentDock"]
 
@@ -87,6 +93,10 @@ class SegmentDock(Dock):
         self.mode = choice_box(_MODES, "What happens to labels that are there already.")
         self.target = LayerPicker(viewer, self._fits, "choose a layer")
         self.form = OptionsForm(PredictOptions, leave_out=("model",))
+        self.retrain = RetrainBox(viewer, self.image, self._selection)
+        self.keeper = ModelKeeper(
+            self.model, self.run_bar, "Keep the new model", "my-segmentation", self
+        )
         self.table = ObjectTable()
 
     def _lay_out(self) -> None:
@@ -110,10 +120,14 @@ class SegmentDock(Dock):
         self.more = QCollapsible("Options")
         self.more.setContent(inner)
         self.more.collapse(animate=False)
+        self.teach = QCollapsible("Learn from corrections")
+        self.teach.setContent(self.retrain)
+        self.teach.collapse(animate=False)
         layout = QVBoxLayout(self)
         layout.addLayout(top)
         layout.addWidget(self.run_bar)
         layout.addWidget(self.more)
+        layout.addWidget(self.teach)
         layout.addWidget(self.table, 1)
         layout.addStretch()
         for box in self.findChildren(QComboBox):
@@ -129,6 +143,11 @@ class SegmentDock(Dock):
         self.model.failed.connect(self._fail)
         self.table.failed.connect(self._fail)
         self.table.row_chosen.connect(self._go_to)
+        self.retrain.failed.connect(self._fail)
+        self.retrain.wanted.connect(self.learn)
+        self.retrain.form.on_change(self._changed)
+        self.runner.started.connect(partial(self.retrain.set_busy, True))
+        self.runner.ended.connect(partial(self.retrain.set_busy, False))
         self.runner.previewed.connect(self._show_tile)
         self.runner.done.connect(self._finish)
         self.runner.ended.connect(self._over)
@@ -147,6 +166,8 @@ class SegmentDock(Dock):
                 box.setCurrentIndex(index)
         options = state.get("options")
         self.form.set_values(options if isinstance(options, dict) else {})
+        learning = state.get("learning")
+        self.retrain.form.set_values(learning if isinstance(learning, dict) else {})
 
     def _boxes(self) -> dict[str, QComboBox]:
         return {"region": self.region, "planes": self.planes, "show": self.show_as}
@@ -155,6 +176,7 @@ class SegmentDock(Dock):
         card = self.model.card()
         state: dict[str, Any] = {name: box.currentText() for name, box in self._boxes().items()}
         state |= {"device": self.device.device(), "options": self.form.values()}
+        state["learning"] = self.retrain.form.values()
         if card is not None:
             state["model"] = card.name
         return state
@@ -263,11 +285,17 @@ class SegmentDock(Dock):
         if self._preview is not None:
             self._preview.add(tile)
 
-    def _finish(self, prepared: Prepared) -> None:
+    def _finish(self, found: Prepared | RetrainResult) -> None:
+        self.model.note_fetched()
+        if isinstance(found, Prepared):
+            self._finish_run(found)
+        else:
+            self._finish_learning(found)
+
+    def _finish_run(self, prepared: Prepared) -> None:
         preview, self._preview = self._preview, None
         assert preview is not None
         self._kept = preview.release()
-        self.model.note_fetched()
         # Of the first run torch has come since the beginning.
         self._garbage.begin()
         self._steps.add(lambda: self._show(prepared, preview.brushes))
@@ -363,11 +391,45 @@ class SegmentDock(Dock):
         index = [float(a + b) for a, b in zip((*inside, *pixel), offset, strict=True)]
         return tuple(float(v) for v in layer.data_to_world(index))
 
+    # Learn ----------------------------------------------------------------------------------
+
+    def learn(self) -> None:
+        """Have the chosen model learn from the corrected images in the list."""
+        card = self.model.card()
+        if not self.idle or self.keeper.busy:
+            return
+        if card is None:
+            self._fail("Choose a model.")
+            return
+        if not self._permitted(self.model):
+            return
+        try:
+            examples = self.retrain.examples()
+            shared = {name: self.form.values()[name] for name in ("axis", "channels", "stain")}
+            options = self.retrain.form.read(model=card.name, **shared)
+        except ValueError as error:
+            self._fail(str(error))
+            return
+        assert isinstance(options, RetrainOptions)
+        device, name = self.device.device(), f"learn from {len(examples)} images"
+        self.runner.start(lambda c: learn(examples, options, c), device, name, "training")
+
+    def _finish_learning(self, found: RetrainResult) -> None:
+        def keep(name: str) -> str:
+            # Here, since it imports torch.
+            from napari_cvsuite.segmentation.retrain import keep
+
+            return keep(found, name)
+
+        self._steps.add(lambda: self.keeper.offer(found.in_words(), found.better, keep))
+
     # End ------------------------------------------------------------------------------------
 
     def _close_down(self) -> None:
         self._garbage.end()
         self._drop_kept()
+        self.keeper.close_down()
+        self.retrain.close_down()
         for picker in (self.image, self.shapes, self.target):
             picker.close_down()
         self.form.close_down()
