@@ -6,6 +6,7 @@ of the window's own thread,
 
 - of runs, the first of which imports torch as a plugin, split into starting, computing, and
   showing the result;
+- of 30 seconds of learning from corrected labels;
 - to compare, of napari itself: drawing the window, and adding a layer of the same size;
 
 and how long Cancel takes to free the dock and to stop the computation. Needs a display
@@ -92,6 +93,19 @@ def run(dock: SegmentDock, heart: Heart) -> str:
     until(lambda: dock.idle)
     pause(0.5)
     return f"starting {starting}  computing {computing}  showing {heart}"
+
+
+def learn(dock: SegmentDock, heart: Heart) -> str:
+    """Return the longest gap while the model learns from the labels of the last run."""
+    dock.retrain.labels.choose(dock._shown)
+    dock.retrain.add()
+    dock.retrain.form.set_values({"epochs": 500})
+    heart.reset()
+    dock.learn()
+    pause(30)
+    found = f"learning {heart} in 30 s, {cancelled(dock)}"
+    until(lambda: dock.idle)
+    return found
 
 
 def cancel(dock: SegmentDock) -> str:
@@ -184,6 +198,10 @@ def main() -> None:
         print(f"run {number + 2}          {run(dock, heart)}")
     napari_itself(viewer, heart, large)
     print(f"cancel: {cancel(dock)}")
+    dock.image.choose(viewer.layers["small"])
+    run(dock, heart)
+    pause(0.5)
+    print(learn(dock, heart))
     dock.close()
     viewer.close()
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -259,6 +261,12 @@ def test_a_retraining_can_be_cancelled_and_leaves_nothing(tiny_model: str, small
     with pytest.raises(Cancelled):
         run(corrected, RetrainOptions(model=tiny_model, name="mine"), context)
     assert "mine" not in Catalogue()
+
+
+def test_napari_can_hold_a_result_without_torchs_compiler() -> None:
+    code = "import sys, napari_cvsuite.segmentation.retrain; print('torch._dynamo' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"
 
 
 def test_folders_are_read_as_pairs(tmp_path: Path) -> None:

@@ -14,7 +14,6 @@ from qtpy.QtWidgets import QInputDialog
 
 from napari_cvsuite.jobs import Context
 from napari_cvsuite.models.catalog import Catalogue
-from napari_cvsuite.segmentation import retrain
 from napari_cvsuite.widgets import segment
 from napari_cvsuite.widgets.segment import SegmentDock
 from napari_cvsuite.widgets.segment_retrain import Example, learn
@@ -126,7 +125,6 @@ def test_a_better_model_is_offered_kept_and_chosen(
 
     monkeypatch.setattr(QInputDialog, "getText", answer)
     # How well it learns is for the tests of the job.
-    monkeypatch.setattr(retrain, "SIDE", 64)
     monkeypatch.setattr(segment, "learn", lambda *given: replace(learn(*given), better=True))
     painted = _painted()
     viewer.add_image(np.where(painted > 0, 200, 50).astype("u1"))

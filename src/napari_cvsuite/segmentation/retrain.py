@@ -12,7 +12,7 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -26,8 +26,10 @@ from napari_cvsuite.models.weights import read_state_dict
 from napari_cvsuite.segmentation.data import IGNORE, find_pairs
 from napari_cvsuite.segmentation.options import RetrainOptions, TrainOptions
 from napari_cvsuite.segmentation.source import PlaneSource
-from napari_cvsuite.segmentation.train import SCORE, Example, fit_examples, measure, network_of
 from napari_cvsuite.training.publish import require_new, write_derived
+
+if TYPE_CHECKING:
+    from napari_cvsuite.segmentation.train import Example
 
 __all__ = ["Corrected", "CorrectionError", "RetrainResult", "keep", "read_corrected", "run"]
 
@@ -146,6 +148,9 @@ def run(corrected: Sequence[Corrected], options: RetrainOptions, context: Contex
     RunFolderError
         The disk is full.
     """
+    # Here, since the loop loads torch's compiler, which must not get into napari's process.
+    from napari_cvsuite.segmentation.train import SCORE, fit_examples, measure, network_of
+
     if options.name:
         require_new(options.name)
     card = Catalogue().get(options.model)

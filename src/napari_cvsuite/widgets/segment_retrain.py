@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -22,7 +22,8 @@ from qtpy.QtWidgets import (
 
 from napari_cvsuite.images import Image
 from napari_cvsuite.jobs import Context
-from napari_cvsuite.segmentation.options import RetrainOptions
+from napari_cvsuite.jobs.child import in_child
+from napari_cvsuite.segmentation.options import MOST_PIXELS, RetrainOptions
 from napari_cvsuite.widgets import regions
 from napari_cvsuite.widgets.forms import OptionsForm
 from napari_cvsuite.widgets.pickers import LayerPicker
@@ -62,12 +63,26 @@ class _Row:
 
 
 def learn(examples: list[Example], options: RetrainOptions, context: Context) -> RetrainResult:
-    """Retrain a model; for a worker thread."""
-    # Here, since it imports torch, which opening a dock must not load.
-    from napari_cvsuite.segmentation.retrain import Corrected, run
+    """Retrain a model in a process of its own; for a worker thread."""
+    # Here, since they import torch, which opening a dock must not load.
+    import torch
 
-    corrected = [Corrected(one.image, np.asarray(one.labels)) for one in examples]
-    return run(corrected, options, context)
+    from napari_cvsuite.segmentation.retrain import Corrected
+
+    context.progress(0, 0, "reading the images")
+    corrected = [Corrected(_read(one.image), np.asarray(one.labels)) for one in examples]
+    context.progress(0, 0, "starting to learn")
+    target, threads = "napari_cvsuite.segmentation.retrain:run", torch.get_num_threads()
+    found: RetrainResult = in_child(target, (corrected, options), context, threads)
+    return found
+
+
+def _read(image: Image) -> Image:
+    """Return the image in memory; lazy arrays need what only this process has."""
+    pixels = int(np.prod(image.data.shape, dtype=np.int64))
+    if pixels > MOST_PIXELS:
+        raise ValueError(f"{image.name} has {pixels / 1e6:.0f} million pixels: choose a region.")
+    return replace(image, data=np.asarray(image.data))
 
 
 class RetrainBox(QWidget):
