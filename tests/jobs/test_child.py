@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pickle
 import sys
+import tempfile
 import threading
 import time
 from pathlib import Path
@@ -17,8 +18,7 @@ from napari_cvsuite.jobs.child import ChildError, in_child
 
 HERE = "jobs_in_child"
 JOBS = """
-import os, sys, time
-import warnings
+import os, sys, tempfile, time
 
 
 def told(number, context):
@@ -60,7 +60,9 @@ def waits(path, context):
 
 
 def hangs(path, context):
-    open(path, "w").write(str(os.getpid()))
+    tempfile.mkdtemp()
+    with open(path, "w") as file:
+        file.write(str(os.getpid()))
     context.progress(0, 0, "hanging")
     time.sleep(600)
 
@@ -120,8 +122,12 @@ def test_a_python_that_is_not_there_is_an_error(monkeypatch: pytest.MonkeyPatch)
 
 
 @pytest.mark.parametrize("job", ["waits", "hangs"])
-def test_cancelling_ends_the_process(job: str, tmp_path: Path) -> None:
-    mark = tmp_path / "running"
+def test_cancelling_ends_the_process(
+    job: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mark, scratch = tmp_path / "running", tmp_path / "scratch"
+    scratch.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(scratch))
     context = Context()
 
     def cancel() -> None:
@@ -138,6 +144,7 @@ def test_cancelling_ends_the_process(job: str, tmp_path: Path) -> None:
     else:
         with pytest.raises(ProcessLookupError):
             os.kill(int(mark.read_text()), 0)
+    assert not list(scratch.iterdir())
 
 
 def test_other_jobs_can_go_first_meanwhile(tmp_path: Path) -> None:

@@ -25,8 +25,8 @@ __all__ = ["ChildError", "in_child"]
 
 _LOOK_S = 0.05
 """How often the job in the parent looks whether it was cancelled."""
-_PATIENCE_S = 2.0
-"""How long a process may take to end by itself."""
+_PATIENCE_S = 0.3
+"""How long a process that is not wanted any more may take to end by itself."""
 
 
 class ChildError(RuntimeError):
@@ -59,7 +59,12 @@ def in_child(target: str, arguments: tuple[Any, ...], context: Context, threads:
     source = str(Path(__file__).parents[2])
     path = os.pathsep.join(filter(None, [source, os.environ.get("PYTHONPATH", "")]))
     settings = {"PYTHONPATH": path, "OMP_NUM_THREADS": str(threads), "OMP_WAIT_POLICY": "passive"}
-    with tempfile.TemporaryFile() as said:
+    # Whatever a process leaves behind that is killed goes with its folder.
+    with (
+        tempfile.TemporaryDirectory(prefix="napari-cvsuite-") as scratch,
+        tempfile.TemporaryFile() as said,
+    ):
+        settings |= dict.fromkeys(("TMPDIR", "TEMP", "TMP"), scratch)
         try:
             process = subprocess.Popen(
                 [sys.executable, "-m", __name__],
@@ -74,7 +79,7 @@ def in_child(target: str, arguments: tuple[Any, ...], context: Context, threads:
         try:
             return _follow(process, (target, arguments, context.device, context.job_class), context)
         except EOFError:
-            process.wait(_PATIENCE_S)
+            process.wait()
             said.seek(0)
             lines = said.read().decode(errors="replace").strip().splitlines() or ["nothing"]
             raise ChildError(
