@@ -34,7 +34,7 @@ def main() -> None:
     from napari_cvsuite.segmentation.demo import DEMOS
 
     # One process a picture: a second viewer in one process keeps the first one's window state.
-    names = (*DEMOS, "options", *QUALITY, *NEURONS, *PATHS)
+    names = (*DEMOS, "options", "learn", *QUALITY, *NEURONS, *PATHS)
     for name in names if os.environ.get(IMAGES) else names[:-1]:
         os.spawnv(os.P_WAIT, sys.executable, [sys.executable, __file__, name])
 
@@ -45,6 +45,8 @@ def one(name: str) -> None:
 
     if name == "options":
         options()
+    elif name == "learn":
+        demos.segment("nuclei", FOLDER / "segment-learn.png", teach=True)
     elif name in NEURONS:
         demos.neurons(name, FOLDER / f"neurons-{name}.png")
     elif name in PATHS:

@@ -58,7 +58,12 @@ def _add(viewer: Viewer, image: Image) -> None:
     viewer.add_image(image.data, name=image.name, rgb=True)
 
 
-def segment(name: str = "nuclei", screenshot: Path | None = None, timeout: float = 300.0) -> str:
+def segment(
+    name: str = "nuclei",
+    screenshot: Path | None = None,
+    timeout: float = 300.0,
+    teach: bool = False,
+) -> str:
     """Segment a real image.
 
     Parameters
@@ -69,6 +74,8 @@ def segment(name: str = "nuclei", screenshot: Path | None = None, timeout: float
         PNG file to write; then the window closes. Without one it stays open.
     timeout : float
         Seconds for the job.
+    teach : bool
+        List the labels as what the model can learn from, once they are put right.
 
     Returns
     -------
@@ -90,7 +97,11 @@ def segment(name: str = "nuclei", screenshot: Path | None = None, timeout: float
         dock.model.choose(chosen.options.model)
         dock.form.set_values(asdict(chosen.options))
         dock.show_as.setCurrentText(chosen.show)
-        return _finish(dock, timeout)
+        said = _finish(dock, timeout)
+        if teach:
+            dock.teach.expand(animate=False)
+            dock.retrain.add()
+        return said
 
 
 def quality(mode: str = "Score", screenshot: Path | None = None, timeout: float = 300.0) -> str:

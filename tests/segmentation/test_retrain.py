@@ -121,7 +121,7 @@ def test_a_model_gets_better_at_what_it_did_not_learn_from(
     assert keep(result, "mine") == "mine"
     card = Catalogue().get("mine")
     assert card.metrics == {"dice_before": result.dice_before, "dice_held_out": result.dice_after}
-    assert card.description == f"{tiny_model}, retrained on 1 corrected planes."
+    assert card.description == f"{tiny_model}, retrained on 1 plane of the user's own."
     assert (
         card.training["start"] == tiny_model and card.classes == Catalogue().get(tiny_model).classes
     )

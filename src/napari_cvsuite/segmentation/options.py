@@ -288,7 +288,7 @@ class RetrainOptions(Options):
         maximum=500,
     )
     lr: float = Option(
-        3e-4,
+        1e-3,
         label="Learning rate",
         help="Step size at the start; more forgets more.",
         minimum=1e-7,

@@ -103,8 +103,12 @@ class RetrainResult:
         """Return what was found out about the held-out part."""
         return (
             f"Dice of the held-out quarter: {self.dice_before:.3f} before, "
-            f"{self.dice_after:.3f} after learning from {self.n} planes."
+            f"{self.dice_after:.3f} after learning from {_planes(self.n)}."
         )
+
+
+def _planes(count: int) -> str:
+    return "1 plane" if count == 1 else f"{count} planes"
 
 
 def read_corrected(images: Path, labels: Path) -> list[Corrected]:
@@ -196,8 +200,8 @@ def keep(result: RetrainResult, name: str) -> str:
     """
     card = Catalogue().get(result.base)
     changes = {
-        "description": f"{card.name}, retrained on {result.n} corrected planes.",
-        "data": f"{card.data} Then {result.n} planes of the user's own, a quarter held out.",
+        "description": f"{card.name}, retrained on {_planes(result.n)} of the user's own.",
+        "data": f"{card.data} Then {_planes(result.n)} of the user's own, a quarter held out.",
         "metrics": {"dice_before": result.dice_before, "dice_held_out": result.dice_after},
         "training": dict(result.training),
         "threshold": 0.5,
