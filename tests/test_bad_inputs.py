@@ -41,8 +41,10 @@ from napari_cvsuite.quality.train import TrainInputs as QualityTrainInputs
 from napari_cvsuite.quality.train import run as train_quality
 from napari_cvsuite.segmentation.evaluate import EvaluateInputs, evaluate
 from napari_cvsuite.segmentation.files import segment_files
-from napari_cvsuite.segmentation.options import PredictOptions, TrainOptions
+from napari_cvsuite.segmentation.options import PredictOptions, RetrainOptions, TrainOptions
 from napari_cvsuite.segmentation.predict import run as predict
+from napari_cvsuite.segmentation.retrain import Corrected
+from napari_cvsuite.segmentation.retrain import run as retrain
 from napari_cvsuite.segmentation.train import TrainInputs
 from napari_cvsuite.segmentation.train import run as train
 
@@ -131,6 +133,13 @@ def _train(world: World) -> None:
     assert all(torch.isfinite(value).all() for value in weights.values())
 
 
+def _retrain(world: World) -> None:
+    image = np.tile(PLANE, (4, 4)).astype("u1")
+    corrected = Corrected(Image.from_array(image), image > 50)
+    found = retrain([corrected], RetrainOptions(model=world.model, epochs=1), Context())
+    assert found.n == 1 and 0 <= found.dice_after <= 1
+
+
 def _evaluate(world: World) -> None:
     inputs = EvaluateInputs(world.folder / "images", world.folder / "masks")
     report = evaluate(inputs, world.model, Context())
@@ -198,9 +207,11 @@ QUALITY: dict[str, Callable[[World], None]] = {
 }
 NEURONS: dict[str, Callable[[World], None]] = {"explain": _explain}
 PATHS: dict[str, Callable[[World], None]] = {"split": _split}
+RETRAIN: dict[str, Callable[[World], None]] = {"retrain": _retrain}
+"""Which images it takes is tested beside it, since it needs larger ones."""
 FROM_DISK = ("files", "train", "evaluate")
 ON_PAIRS = ("train", "evaluate")
-WITH_MODEL = ("predict", "files", "evaluate", "train")
+WITH_MODEL = ("predict", "files", "evaluate", "train", "retrain")
 
 
 @dataclass(frozen=True)
@@ -359,7 +370,8 @@ SURROUNDINGS = [
     Case("unknown model", _set(model="tinny"),
          _every(("UnknownModelError", "Did you mean 'tiny'"), WITH_MODEL)),
     Case("no space", _no_space, {
-        "files": ("ImageError", "free some space"), "train": ("RunFolderError", "Free some")}),
+        "files": ("ImageError", "free some space"), "train": ("RunFolderError", "Free some"),
+        "retrain": ("RunFolderError", "Free some")}),
     Case("unwritable folder", _unwritable, {
         "files": ("ImageError", "choose another"),
         "train": ("RunFolderError", "choose another folder")}),
@@ -472,7 +484,7 @@ def test_matrix(
         world.write()
     if not before_writing:
         case.spoil(world, monkeypatch)
-    jobs = JOBS | QUALITY | NEURONS | PATHS
+    jobs = JOBS | QUALITY | NEURONS | PATHS | RETRAIN
     if expected == OK:
         jobs[job](world)
         return
