@@ -7,11 +7,12 @@ import numpy as np
 import pytest
 from napari.components import ViewerModel
 from napari.layers import Image as ImageLayer
-from napari.layers import Shapes
+from napari.layers import Labels, Shapes
 
 from napari_cvsuite.images import Image, ImageError
 from napari_cvsuite.widgets.regions import (
     Selection,
+    covered,
     crop,
     current_plane,
     current_view,
@@ -68,6 +69,25 @@ def test_selected_shapes_count_alone() -> None:
     assert shapes_box(layer, shapes) == Selection((20, 20), (40, 30))
     with pytest.raises(ImageError, match="draw a rectangle"):
         shapes_box(layer, Shapes())
+
+
+def test_labels_cover_what_they_lie_on_pixel_on_pixel() -> None:
+    placed = {"scale": (0.5, 0.25), "translate": (3.0, -2.0), "rotate": 30}
+    image = ImageLayer(np.zeros((50, 60, 3), "u1"), rgb=True, **placed)
+    labels = Labels(np.zeros((50, 60), "u1"), **placed)
+    assert covered(image, labels) == whole(image)
+    part = Labels(np.zeros((20, 10), "u1"), **placed)
+    part.translate = image.data_to_world((30, 50))
+    assert covered(image, part) == Selection((30, 50), (50, 60))
+    part.translate = image.data_to_world((31, 50))
+    assert covered(image, part) is None
+    part.translate = image.data_to_world((10.5, 20))
+    assert covered(image, part) is None
+    labels.scale = (0.5, 0.5)
+    assert covered(image, labels) is None
+    labels.scale, labels.rotate = (0.5, 0.25), 31
+    assert covered(image, labels) is None
+    assert covered(image, Labels(np.zeros((1, 50, 60), "u1"))) is None
 
 
 def test_crop_keeps_colour_and_laziness() -> None:
