@@ -39,11 +39,11 @@ from napari_cvsuite.quality.options import TrainOptions as QualityTrainOptions
 from napari_cvsuite.quality.score import run as score
 from napari_cvsuite.quality.train import TrainInputs as QualityTrainInputs
 from napari_cvsuite.quality.train import run as train_quality
+from napari_cvsuite.segmentation.corrected import Corrected
 from napari_cvsuite.segmentation.evaluate import EvaluateInputs, evaluate
 from napari_cvsuite.segmentation.files import segment_files
 from napari_cvsuite.segmentation.options import PredictOptions, RetrainOptions, TrainOptions
 from napari_cvsuite.segmentation.predict import run as predict
-from napari_cvsuite.segmentation.retrain import Corrected
 from napari_cvsuite.segmentation.retrain import run as retrain
 from napari_cvsuite.segmentation.train import TrainInputs
 from napari_cvsuite.segmentation.train import run as train

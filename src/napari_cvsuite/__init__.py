@@ -86,7 +86,7 @@ def retrain(
         See :func:`segment`.
     labels : sequence of array of int
         The corrected labels of each, of its shape without colour; see
-        :class:`napari_cvsuite.segmentation.retrain.Corrected`.
+        :class:`napari_cvsuite.segmentation.corrected.Corrected`.
     device : str
         See :func:`segment`.
     **options
@@ -107,8 +107,9 @@ def retrain(
     """
     import numpy as np
 
+    from napari_cvsuite.segmentation.corrected import Corrected
     from napari_cvsuite.segmentation.options import RetrainOptions
-    from napari_cvsuite.segmentation.retrain import Corrected, run
+    from napari_cvsuite.segmentation.retrain import run
 
     if len(images) != len(labels):
         raise ValueError(f"{len(images)} images have {len(labels)} labels; give one to each")

@@ -24,15 +24,10 @@ from napari_cvsuite.jobs import Cancelled, Context, OptionError
 from napari_cvsuite.models.catalog import Catalogue, UnknownModelError, user_folder
 from napari_cvsuite.models.weights import WeightsError
 from napari_cvsuite.segmentation import retrain
+from napari_cvsuite.segmentation.corrected import Corrected, CorrectionError
 from napari_cvsuite.segmentation.data import IGNORE
 from napari_cvsuite.segmentation.options import RetrainOptions
-from napari_cvsuite.segmentation.retrain import (
-    Corrected,
-    CorrectionError,
-    keep,
-    read_corrected,
-    run,
-)
+from napari_cvsuite.segmentation.retrain import keep, read_corrected, run
 
 
 def _discs(shape: tuple[int, int] = (160, 192), seed: int = 0) -> NDArray[np.uint8]:

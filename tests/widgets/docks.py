@@ -7,6 +7,9 @@ import weakref
 from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
+import pytest
+from qtpy.QtWidgets import QInputDialog
+
 Wait = Callable[[Callable[[], bool]], None]
 AnyDock = TypeVar("AnyDock", bound=Any)
 
@@ -68,3 +71,15 @@ def closed(dock: Any) -> Callable[[], bool]:
         return gone() is None
 
     return freed
+
+
+def answered(monkeypatch: pytest.MonkeyPatch, name: str, yes: bool = True) -> list[str]:
+    """Have the dialogue that asks for a name answered; return the list of its questions."""
+    asked: list[str] = []
+
+    def answer(_parent: object, _title: str, question: str, text: str) -> tuple[str, bool]:
+        asked.append(f"{question} {text}")
+        return name, yes
+
+    monkeypatch.setattr(QInputDialog, "getText", answer)
+    return asked

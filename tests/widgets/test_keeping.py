@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from docks import Wait
-from qtpy.QtWidgets import QInputDialog, QWidget
+from docks import Wait, answered
+from qtpy.QtWidgets import QWidget
 
 from napari_cvsuite.models.weights import WeightsError
 from napari_cvsuite.widgets.bridge import JobRunner
@@ -45,21 +45,10 @@ def stage(qtbot: object) -> Iterator[_Stage]:
     made.parent.close()
 
 
-def _answer(monkeypatch: pytest.MonkeyPatch, name: str, yes: bool) -> list[str]:
-    asked: list[str] = []
-
-    def answer(_parent: object, _title: str, question: str, text: str) -> tuple[str, bool]:
-        asked.append(f"{question} {text}")
-        return name, yes
-
-    monkeypatch.setattr(QInputDialog, "getText", answer)
-    return asked
-
-
 def test_what_is_better_is_kept_and_chosen(
     stage: _Stage, wait_for: Wait, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asked = _answer(monkeypatch, " mine ", True)
+    asked = answered(monkeypatch, " mine ")
     stage.keeper.offer("0.5 before, 0.6 after.", True, stage.keep)
     wait_for(lambda: "Kept as" in stage.said())
     assert stage.kept == ["mine"] and not stage.keeper.busy
@@ -72,14 +61,14 @@ def test_what_is_better_is_kept_and_chosen(
 def test_who_gives_no_name_keeps_nothing(
     name: str, yes: bool, stage: _Stage, wait_for: Wait, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    _answer(monkeypatch, name, yes)
+    answered(monkeypatch, name, yes)
     stage.keeper.offer("Better.", True, stage.keep)
     wait_for(lambda: stage.said() == "Better. Not kept.")
     assert stage.kept == []
 
 
 def test_what_is_no_better_is_not_offered(stage: _Stage, monkeypatch: pytest.MonkeyPatch) -> None:
-    asked = _answer(monkeypatch, "mine", True)
+    asked = answered(monkeypatch, "mine")
     stage.keeper.offer("Worse.", False, stage.keep)
     assert stage.said() == "Worse. No better, so it is not kept." and asked == []
 
@@ -87,7 +76,7 @@ def test_what_is_no_better_is_not_offered(stage: _Stage, monkeypatch: pytest.Mon
 def test_a_name_that_is_taken_is_said(
     stage: _Stage, wait_for: Wait, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    _answer(monkeypatch, "taken", True)
+    answered(monkeypatch, "taken")
     stage.keeper.offer("Better.", True, stage.keep)
     wait_for(lambda: stage.said() == "choose another name")
 
@@ -95,7 +84,7 @@ def test_a_name_that_is_taken_is_said(
 def test_a_dock_that_was_closed_asks_nothing(
     stage: _Stage, qtbot: object, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asked = _answer(monkeypatch, "mine", True)
+    asked = answered(monkeypatch, "mine")
     stage.keeper.offer("Better.", True, stage.keep)
     stage.keeper.close_down()
     qtbot.wait(50)  # type: ignore[attr-defined]

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from docks import Wait
+from docks import Wait, answered
 from qtpy.QtCore import QModelIndex, Qt
 from qtpy.QtWidgets import QInputDialog
 
@@ -62,13 +62,7 @@ def test_the_button_waits_for_twenty_ratings(dock: QualityDock) -> None:
 def test_the_fit_says_what_it_promises_and_is_kept_under_a_name(
     dock: QualityDock, wait_for: Wait, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asked: list[str] = []
-
-    def answer(_parent: object, _title: str, question: str, **_: object) -> tuple[str, bool]:
-        asked.append(question)
-        return "mine", True
-
-    monkeypatch.setattr(QInputDialog, "getText", answer)
+    asked = answered(monkeypatch, "mine")
     for number in range(24):
         _rate(dock, number, str(6 - number % 6))
     dock.results.fit_button.click()

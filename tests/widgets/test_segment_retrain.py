@@ -8,15 +8,15 @@ from typing import Any
 
 import numpy as np
 import pytest
-from docks import Wait, run
+from docks import Wait, answered, run
 from napari.layers import Labels
-from qtpy.QtWidgets import QInputDialog
 
 from napari_cvsuite.jobs import Context
 from napari_cvsuite.models.catalog import Catalogue
+from napari_cvsuite.segmentation.corrected import Corrected
 from napari_cvsuite.widgets import segment
 from napari_cvsuite.widgets.segment import SegmentDock
-from napari_cvsuite.widgets.segment_retrain import Example, learn
+from napari_cvsuite.widgets.segment_retrain import learn
 from napari_cvsuite.widgets.settings import load_state
 
 RNG = np.random.default_rng(0)
@@ -85,7 +85,7 @@ def test_what_is_learned_is_what_is_painted_and_where(dock: SegmentDock, viewer:
     dock.retrain.add()
     assert "(100 × 150)" in _texts(dock)[0]
     labels.data[25, 40] = 9
-    [example] = dock.retrain.examples()
+    [example] = dock.retrain.corrected()
     assert example.labels[5, 10] == 9
     np.testing.assert_array_equal(example.image.data, IMAGE[20:120, 30:180])
     # Painting goes on while it learns.
@@ -93,7 +93,7 @@ def test_what_is_learned_is_what_is_painted_and_where(dock: SegmentDock, viewer:
     assert example.labels[5, 10] == 9
     labels.translate = (50, 4)
     with pytest.raises(ValueError, match="add it again"):
-        dock.retrain.examples()
+        dock.retrain.corrected()
 
 
 def test_labels_of_a_part_are_learned_with_that_part(
@@ -109,7 +109,7 @@ def test_labels_of_a_part_are_learned_with_that_part(
     assert isinstance(made, Labels) and made.data.shape == (1, 64, 96)
     dock.retrain.labels.choose(made)
     dock.retrain.add()
-    [example] = dock.retrain.examples()
+    [example] = dock.retrain.corrected()
     assert example.labels.shape == (1, 64, 96)
     np.testing.assert_array_equal(example.image.data, IMAGE[None, 16:80, 20:116])
 
@@ -117,13 +117,7 @@ def test_labels_of_a_part_are_learned_with_that_part(
 def test_a_better_model_is_offered_kept_and_chosen(
     dock: SegmentDock, viewer: Any, wait_for: Wait, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asked: list[str] = []
-
-    def answer(_parent: object, _title: str, question: str, **_: object) -> tuple[str, bool]:
-        asked.append(question)
-        return "mine", True
-
-    monkeypatch.setattr(QInputDialog, "getText", answer)
+    asked = answered(monkeypatch, "mine")
     # How well it learns is for the tests of the job.
     monkeypatch.setattr(segment, "learn", lambda *given: replace(learn(*given), better=True))
     painted = _painted()
@@ -150,7 +144,7 @@ def test_the_options_are_those_of_the_dock_and_are_kept(
 ) -> None:
     seen: list[Any] = []
 
-    def learn(examples: list[Example], options: Any, context: Context) -> None:
+    def learn(corrected: list[Corrected], options: Any, context: Context) -> None:
         seen.append(options)
         raise ValueError("nothing today")
 

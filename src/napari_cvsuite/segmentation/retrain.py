@@ -23,6 +23,7 @@ from napari_cvsuite.images import Image, channel_numbers, cut_along, read
 from napari_cvsuite.jobs.context import Context
 from napari_cvsuite.models.catalog import Catalogue, ModelCard
 from napari_cvsuite.models.weights import read_state_dict
+from napari_cvsuite.segmentation.corrected import Corrected, CorrectionError
 from napari_cvsuite.segmentation.data import IGNORE, find_pairs
 from napari_cvsuite.segmentation.options import RetrainOptions, TrainOptions
 from napari_cvsuite.segmentation.source import PlaneSource
@@ -31,7 +32,7 @@ from napari_cvsuite.training.publish import require_new, write_derived
 if TYPE_CHECKING:
     from napari_cvsuite.segmentation.train import Example
 
-__all__ = ["Corrected", "CorrectionError", "RetrainResult", "keep", "read_corrected", "run"]
+__all__ = ["RetrainResult", "keep", "read_corrected", "run"]
 
 SIDE, BATCH, CROPS = 256, 4, 48
 """Side of the random parts, how many a step sees, and how many an epoch shows at least."""
@@ -40,27 +41,6 @@ LEAST_SIDE = 128
 """An image of which a quarter is held out is at least as long as this."""
 _MARGIN = 64
 """What a network sees beside the quarter that is measured."""
-
-
-class CorrectionError(ValueError):
-    """Corrections that cannot be learned from; the message says why."""
-
-
-@dataclass(frozen=True, eq=False)
-class Corrected:
-    """An image, and the labels that somebody put right.
-
-    Parameters
-    ----------
-    image : Image
-    labels : ndarray of int
-        Of the image's shape without colour. For a model of two classes 0 is background and
-        all else foreground, so that objects may be numbered; for others, the classes. Planes
-        of a stack without any label are left out.
-    """
-
-    image: Image
-    labels: NDArray[Any]
 
 
 @dataclass(frozen=True, eq=False)

@@ -404,15 +404,15 @@ class SegmentDock(Dock):
         if not self._permitted(self.model):
             return
         try:
-            examples = self.retrain.examples()
+            corrected = self.retrain.corrected()
             shared = {name: self.form.values()[name] for name in ("axis", "channels", "stain")}
             options = self.retrain.form.read(model=card.name, **shared)
         except ValueError as error:
             self._fail(str(error))
             return
         assert isinstance(options, RetrainOptions)
-        device, name = self.device.device(), f"learn from {len(examples)} images"
-        self.runner.start(lambda c: learn(examples, options, c), device, name, "training")
+        device, name = self.device.device(), f"learn from {len(corrected)} images"
+        self.runner.start(lambda c: learn(corrected, options, c), device, name, "training")
 
     def _finish_learning(self, found: RetrainResult) -> None:
         def keep(name: str) -> str:

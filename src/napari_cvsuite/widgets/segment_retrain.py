@@ -23,6 +23,7 @@ from qtpy.QtWidgets import (
 from napari_cvsuite.images import Image
 from napari_cvsuite.jobs import Context
 from napari_cvsuite.jobs.child import in_child
+from napari_cvsuite.segmentation.corrected import Corrected
 from napari_cvsuite.segmentation.options import MOST_PIXELS, RetrainOptions
 from napari_cvsuite.widgets import regions
 from napari_cvsuite.widgets.forms import OptionsForm
@@ -31,26 +32,11 @@ from napari_cvsuite.widgets.pickers import LayerPicker
 if TYPE_CHECKING:
     from napari_cvsuite.segmentation.retrain import RetrainResult
 
-__all__ = ["Example", "RetrainBox", "learn"]
+__all__ = ["RetrainBox", "learn"]
 
 _SHARED = ("model", "name", "axis", "channels", "stain")
 """What the dock asks for elsewhere."""
 _ROLE = Qt.ItemDataRole.UserRole
-
-
-@dataclass(frozen=True, eq=False)
-class Example:
-    """An image and its labels, as they were when the learning began.
-
-    Parameters
-    ----------
-    image : Image
-    labels : array of int
-        Of the image's shape without colour.
-    """
-
-    image: Image
-    labels: Any
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,18 +48,16 @@ class _Row:
     selection: regions.Selection
 
 
-def learn(examples: list[Example], options: RetrainOptions, context: Context) -> RetrainResult:
+def learn(corrected: list[Corrected], options: RetrainOptions, context: Context) -> RetrainResult:
     """Retrain a model in a process of its own; for a worker thread."""
-    # Here, since they import torch, which opening a dock must not load.
+    # Here, since opening a dock must not load it.
     import torch
 
-    from napari_cvsuite.segmentation.retrain import Corrected
-
     context.progress(0, 0, "reading the images")
-    corrected = [Corrected(_read(one.image), np.asarray(one.labels)) for one in examples]
+    read = [Corrected(_read(one.image), np.asarray(one.labels)) for one in corrected]
     context.progress(0, 0, "starting to learn")
     target, threads = "napari_cvsuite.segmentation.retrain:run", torch.get_num_threads()
-    found: RetrainResult = in_child(target, (corrected, options), context, threads)
+    found: RetrainResult = in_child(target, (read, options), context, threads)
     return found
 
 
@@ -216,7 +200,7 @@ class RetrainBox(QWidget):
         images = "1 image" if count == 1 else f"{count} images"
         self.learn_button.setText(f"Learn from {images}…" if count else "Learn from corrections…")
 
-    def examples(self) -> list[Example]:
+    def corrected(self) -> list[Corrected]:
         """Return the images, and the labels as they are now.
 
         Raises
@@ -226,9 +210,9 @@ class RetrainBox(QWidget):
         ImageError
             An image cannot be used.
         """
-        return [self._example(row) for row in self._list()]
+        return [self._corrected(row) for row in self._list()]
 
-    def _example(self, row: _Row) -> Example:
+    def _corrected(self, row: _Row) -> Corrected:
         part = regions.covered(row.image, row.labels)
         inside = part is not None and all(
             a <= c and d <= b
@@ -249,7 +233,7 @@ class RetrainBox(QWidget):
         if isinstance(labels, np.ndarray):
             # Painting goes on meanwhile.
             labels = labels.copy()
-        return Example(regions.crop(Image.from_layer(row.image), row.selection), labels)
+        return Corrected(regions.crop(Image.from_layer(row.image), row.selection), labels)
 
     def close_down(self) -> None:
         """Let go of the viewer and its layers."""
