@@ -18,7 +18,7 @@ from napari_cvsuite.jobs import option_specs
 from napari_cvsuite.models.catalog import Catalogue
 from napari_cvsuite.quality.options import MapOptions, RatingsOptions
 from napari_cvsuite.quality.options import TrainOptions as QualityTrainOptions
-from napari_cvsuite.segmentation.options import PredictOptions, TrainOptions
+from napari_cvsuite.segmentation.options import PredictOptions, RetrainOptions, TrainOptions
 
 RUNNER = CliRunner()
 
@@ -64,6 +64,7 @@ def test_command_line_enforces_the_ranges_of_the_options() -> None:
     for command, options in (
         (["segment", "x.png", "--out", "o"], PredictOptions),
         (["train", "segment", "--out", "o"], TrainOptions),
+        (["train", "corrections", "--images", "i", "--labels", "l"], RetrainOptions),
         (["quality", "x.png"], MapOptions),
         (["train", "quality", "--out", "o"], QualityTrainOptions),
         (["train", "ratings", "x.csv"], RatingsOptions),

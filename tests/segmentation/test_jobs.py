@@ -15,7 +15,7 @@ from napari_cvsuite.jobs.context import Cancelled, Context, Progress
 from napari_cvsuite.jobs.queues import Scheduler
 from napari_cvsuite.jobs.registry import find
 from napari_cvsuite.jobs.request import InputReference, Request, RequestError
-from napari_cvsuite.segmentation.options import PredictOptions, TrainOptions
+from napari_cvsuite.segmentation.options import PredictOptions, RetrainOptions, TrainOptions
 from napari_cvsuite.segmentation.predict import run as predict
 from napari_cvsuite.segmentation.train import TrainInputs
 from napari_cvsuite.segmentation.train import run as train
@@ -61,7 +61,7 @@ def test_predict_is_answered_while_training(tmp_path: Path, tiny_model: str) -> 
     assert scheduler.shutdown(timeout=WAIT)
 
 
-def test_requests_of_both_jobs_survive_pickle_yaml_and_json() -> None:
+def test_requests_of_all_jobs_survive_pickle_yaml_and_json() -> None:
     inputs = TrainInputs(
         Path("in put/images"), Path("masks"), Path("run"), ("a", "b: c"), Path("i.csv"), "kind"
     )
@@ -75,6 +75,11 @@ def test_requests_of_both_jobs_survive_pickle_yaml_and_json() -> None:
             "segmentation.train",
             TrainOptions(classes=3, class_names="no,one,two", lr=3e-4, start="qtseg-nuclei"),
             inputs.references(),
+        ),
+        Request(
+            "segmentation.retrain",
+            RetrainOptions(model="m", name="mine", epochs=3, lr=1e-4, stain="hematoxylin"),
+            (InputReference("layer", "a", "image"), InputReference("layer", "b", "labels")),
         ),
     ]
     for request in requests:
