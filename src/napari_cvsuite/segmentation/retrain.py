@@ -54,7 +54,8 @@ class RetrainResult:
     n : int
         Number of planes.
     dice_before, dice_after : float
-        Mean Dice of the held-out part, of the model as it was and as it became.
+        Mean Dice of the held-out part, of the model as it was and as it became. The second is
+        the best of about four measured on the way, so it leans to the bright side.
     better : bool
         Whether the second is higher.
     state : mapping of str to Tensor
@@ -184,7 +185,6 @@ def keep(result: RetrainResult, name: str) -> str:
         "data": f"{card.data} Then {_planes(result.n)} of the user's own, a quarter held out.",
         "metrics": {"dice_before": result.dice_before, "dice_held_out": result.dice_after},
         "training": dict(result.training),
-        "threshold": 0.5,
     }
     return write_derived(result.state, card, name, changes).name
 
