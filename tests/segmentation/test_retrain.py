@@ -135,8 +135,8 @@ def test_what_is_no_better_is_not_kept(tiny_model: str, small: None) -> None:
     # Nothing is learned at this rate.
     options = RetrainOptions(model=tiny_model, name="mine", epochs=1, lr=1e-7)
     result = run([Corrected(Image.from_array(_seen(labels)), labels)], options, Context())
-    if not result.better:
-        assert result.kept == "" and "mine" not in Catalogue()
+    assert result.kept == ("mine" if result.better else "")
+    assert ("mine" in Catalogue()) == result.better
     assert abs(result.dice_after - result.dice_before) < 0.02
 
 

@@ -16,8 +16,10 @@ AnyDock = TypeVar("AnyDock", bound=Any)
 
 def opened(dock: AnyDock, model: str) -> Iterator[AnyDock]:
     """Yield a dock with a model on the CPU, and close it."""
-    dock.inputs.model.choose(model)
-    dock.inputs.device.choose("cpu")
+    # The Segment dock holds its inputs itself.
+    inputs = getattr(dock, "inputs", dock)
+    inputs.model.choose(model)
+    inputs.device.choose("cpu")
     yield dock
     dock.close()
 

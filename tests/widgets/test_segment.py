@@ -11,7 +11,7 @@ from typing import Any
 import dask.array as da
 import numpy as np
 import pytest
-from docks import Wait, closed, press, problem, run
+from docks import Wait, closed, opened, press, problem, run
 from napari.layers import Labels
 
 import napari_cvsuite
@@ -24,11 +24,7 @@ RNG = np.random.default_rng(0)
 
 @pytest.fixture
 def dock(viewer: Any, tiny_model: str) -> Iterator[SegmentDock]:
-    made = SegmentDock(viewer)
-    made.model.choose(tiny_model)
-    made.device.choose("cpu")
-    yield made
-    made.close()
+    yield from opened(SegmentDock(viewer), tiny_model)
 
 
 def test_without_an_image_run_is_off_and_says_why(dock: SegmentDock, viewer: Any) -> None:

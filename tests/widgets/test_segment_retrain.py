@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from docks import Wait, answered, run
+from docks import Wait, answered, opened, run
 from napari.layers import Labels
 
 from napari_cvsuite.jobs import Context
@@ -25,11 +25,7 @@ IMAGE = RNG.integers(0, 255, (160, 192), "u1")
 
 @pytest.fixture
 def dock(viewer: Any, tiny_model: str) -> Iterator[SegmentDock]:
-    made = SegmentDock(viewer)
-    made.model.choose(tiny_model)
-    made.device.choose("cpu")
-    yield made
-    made.close()
+    yield from opened(SegmentDock(viewer), tiny_model)
 
 
 def _painted(shape: tuple[int, ...] = (160, 192)) -> np.ndarray[Any, Any]:

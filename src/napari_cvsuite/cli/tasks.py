@@ -117,6 +117,11 @@ def train_quality(
     typer.echo(f"{measured}; use it with: napari-cvsuite models import {result.model}")
 
 
+def _kept(kept: str, name: str) -> str:
+    """Return what became of a new model, in words."""
+    return f"kept as {kept}" if kept else "not kept" + ("" if name else "; give --name to keep it")
+
+
 @train_app.command("corrections")
 @with_options(RetrainOptions)
 def train_corrections(
@@ -142,8 +147,7 @@ def train_corrections(
         typer.echo(json.dumps(result.facts()))
         return
     typer.echo(result.in_words())
-    better = "" if options.name else "; give --name to keep it"
-    typer.echo(f"kept as {result.kept}" if result.kept else f"not kept{better}")
+    typer.echo(_kept(result.kept, options.name))
 
 
 @train_app.command("ratings")
@@ -180,8 +184,7 @@ def train_ratings(
         f"rank correlation with the ratings: {result.fit.srcc_before:.3f} before, "
         f"{result.fit.srcc_held_out:.3f} held out"
     )
-    better = "" if options.name else "; give --name to keep it"
-    typer.echo(f"kept as {result.kept}" if result.kept else f"not kept{better}")
+    typer.echo(_kept(result.kept, options.name))
 
 
 @with_options(PredictOptions)
