@@ -14,10 +14,12 @@ from napari_cvsuite.segmentation.options import plane_numbers
 from napari_cvsuite.widgets.quality_layers import kept_layer, kept_stack
 from napari_cvsuite.widgets.quality_rows import (
     KEY,
+    RATINGS,
     Scored,
     Scores,
     Subject,
     ranges_of,
+    recalled,
     skip_of,
     verdict,
 )
@@ -85,6 +87,30 @@ def test_slices_of_a_part_cut_along_y_have_the_numbers_of_the_layer() -> None:
     scores = _scores(layer, "y", [0.1, 0.2], Selection((0, 7, 0), (40, 9, 60)))
     assert [row["slice"] for row in scores.rows] == [7, 8]
     assert scores.find(0, (8,)) == 1 and scores.find(0, (1,)) is None
+
+
+def test_scores_and_ratings_of_a_part_are_found_again_with_the_layer() -> None:
+    layer = Image(
+        np.zeros((40, 50, 60)), metadata={RATINGS: {"y": {7: 1.0, 30: 3.0}, "z": {7: 9.0}}}
+    )
+    scores = _scores(layer, "y", [0.1, NAN], Selection((0, 7, 0), (40, 9, 60)))
+    scores.recall_ratings(None)
+    assert scores.rows[0]["rating"] == 1 and np.isnan(scores.rows[1]["rating"])
+    scores.rows[0]["rating"], scores.rows[1]["rating"] = NAN, 4.0
+    scores.write_ratings([])
+    assert layer.metadata[RATINGS]["y"] == {7: 1.0, 30: 3.0}
+    scores.write_ratings([layer])
+    # The slice that was not scored and another cut keep theirs; what was taken back is gone.
+    assert layer.metadata[RATINGS] == {"y": {8: 4.0, 30: 3.0}, "z": {7: 9.0}}
+    assert recalled(layer) is None
+    scores.write_metadata(None, [layer])
+    found = recalled(layer)
+    assert found is not None and found.provenance == {"model": "m"}
+    assert found.subject == scores.parts[0].subject and found.subject.layer is layer
+    assert [row.position for row in found.rows] == [{"z": 0}, {"z": 1}]
+    for other in (np.zeros((40, 51, 60)), np.zeros((50, 60))):
+        changed = Image(other, metadata=layer.metadata)
+        assert recalled(changed) is None
 
 
 def test_a_result_does_not_keep_a_layer_alive() -> None:

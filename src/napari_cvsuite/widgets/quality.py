@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -30,7 +30,7 @@ from napari_cvsuite.widgets.quality_job import (
 from napari_cvsuite.widgets.quality_layers import KEPT, Place, add_map, kept_layer
 from napari_cvsuite.widgets.quality_ratings import RatingsFit
 from napari_cvsuite.widgets.quality_results import Results
-from napari_cvsuite.widgets.quality_rows import Scores, Subject
+from napari_cvsuite.widgets.quality_rows import KEY, Scores, Subject, recalled
 from napari_cvsuite.widgets.settings import load_state
 
 __all__ = ["RUN_KEY", "QualityDock"]
@@ -55,12 +55,14 @@ class QualityDock(Dock):
         self._places: list[Place] = []
         self._subjects: list[Subject] = []
         self._differences: list[Layer] = []
+        self._started: tuple[list[Item], ScoreOptions] | None = None
         self._scored: tuple[list[Item], ScoreOptions] | None = None
         self._hidden: tuple[Layer, Layer] | None = None
         self._lay_out()
         self.inputs.restore(load_state("quality"))
         self._connect()
         self._begin()
+        self._recall()
 
     def _lay_out(self) -> None:
         inner = QWidget()
@@ -73,6 +75,7 @@ class QualityDock(Dock):
 
     def _connect(self) -> None:
         self.inputs.changed.connect(self._changed)
+        self.inputs.changed.connect(self._recall)
         for failing in (self.inputs.model.failed, self.results.table.failed):
             failing.connect(self._fail)
         self.runner.previewed.connect(self._show_part)
@@ -85,6 +88,7 @@ class QualityDock(Dock):
         self.results.keep_changed.connect(self._keep_changed)
         self.results.hide_wanted.connect(self._hide_rejected)
         self.results.fit_wanted.connect(self.fit_to_ratings)
+        self.results.model.rated.connect(self._keep_ratings)
         self.viewer.dims.events.point.connect(self._moved)
         self.viewer.layers.events.removed.connect(self._removed)
 
@@ -124,7 +128,7 @@ class QualityDock(Dock):
             return score(items, options, context)
 
         self._save_later.start()
-        self._scored = (items, options)
+        self._started = (items, options)
         self._places, self._subjects = places, [item.subject for item in items]
         if mode == "Score":
             names = [item.subject.name for item in items]
@@ -142,6 +146,24 @@ class QualityDock(Dock):
             self.results.add(part)
 
     # The result ----------------------------------------------------------------------------------
+
+    def _recall(self) -> None:
+        """Show the scores that the chosen image has from before, until there are new ones."""
+        layers = self.inputs.layers() if self.inputs.mode == "Score" else []
+        shown = self.results.scores
+        if self._started is not None or not self.idle or len(layers) != 1:
+            return
+        if shown is not None and shown.part_of(layers[0]) is not None:
+            return
+        found = recalled(layers[0])
+        if found is None:
+            return
+        self._subjects = [found.subject]
+        threshold = layers[0].metadata[KEY]["threshold"]
+        self._show(Scores([found]))
+        if threshold is not None:
+            self.results.reject_below(threshold)
+        self.run_bar.say(f"Scored before with {found.provenance.get('model', 'another model')}.")
 
     def _finish(self, found: Any) -> None:
         """Show the result bit by bit: napari takes long over a layer, and the window must live."""
@@ -161,6 +183,7 @@ class QualityDock(Dock):
         self._steps.add(*steps)
 
     def _over_score(self, scores: Scores) -> None:
+        self._scored = self._started
         self._take(scores)
         values, count = scores.values(), len(scores.flat)
         known = values[~np.isnan(values)]
@@ -176,11 +199,15 @@ class QualityDock(Dock):
         self._say(text, scores, {**facts, "seconds": seconds})
 
     def _take(self, scores: Scores, ranking: list[dict[str, Any]] | None = None) -> None:
-        self._unhide()
         self._differences = [] if ranking is None else self._differences
-        self.results.show_scores(scores, ranking or ())
+        self._show(scores, ranking or ())
         if ranking is None:
             scores.write_metadata(None, self.viewer.layers)
+
+    def _show(self, scores: Scores, ranking: Sequence[dict[str, Any]] = ()) -> None:
+        self._unhide()
+        scores.recall_ratings(self.results.scores)
+        self.results.show_scores(scores, ranking)
         self._moved()
 
     def _map_step(self, found: Mapped, number: int) -> Callable[[], object]:
@@ -263,7 +290,7 @@ class QualityDock(Dock):
         layer = subject.layer
         self.results.set_current(index)
         if layer is None or layer not in self.viewer.layers:
-            if self._places:
+            if self._places or subject.axes:
                 self.run_bar.say(f"The layer {subject.name} is gone.", "warning")
             return
         place = dict(zip(subject.axes, subject.place(row), strict=True))
@@ -335,10 +362,18 @@ class QualityDock(Dock):
 
     # Ratings -------------------------------------------------------------------------------------
 
+    def _keep_ratings(self) -> None:
+        """Keep what was rated with the image, for the next run and the next dock."""
+        if self.results.scores is not None:
+            self.results.scores.write_ratings(self.viewer.layers)
+
     def fit_to_ratings(self) -> None:
         """Fit the model that scored the slices to their ratings, and offer to keep it."""
         scores = self.results.scores
-        if scores is None or self._scored is None or not self.idle:
+        if scores is None or not self.idle:
+            return
+        if self._scored is None:
+            self.run_bar.say("Score the image again first; the ratings stay.", "warning")
             return
         items, options = self._scored
         self.ratings.start(items, scores.rated(), options, self.inputs.device.device())

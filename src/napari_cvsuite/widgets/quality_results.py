@@ -311,6 +311,15 @@ class Results(QWidget):
         if not self.hide_rejected.isEnabled():
             self.hide_rejected.setChecked(False)
 
+    def reject_below(self, threshold: float) -> None:
+        """Reject as the user would by setting the threshold and ticking the box."""
+        self.threshold.setValue(threshold)
+        self.reject.blockSignals(True)
+        self.reject.setChecked(True)
+        self.reject.blockSignals(False)
+        self.threshold.setEnabled(True)
+        self._apply_threshold()
+
     @property
     def rejects_below(self) -> float | None:
         """The threshold; None where nothing is rejected."""

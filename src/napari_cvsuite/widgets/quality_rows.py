@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import weakref
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,10 +17,23 @@ from napari_cvsuite.widgets.regions import Selection, whole
 if TYPE_CHECKING:
     from napari_cvsuite.quality.score import Row
 
-__all__ = ["KEY", "Scored", "Scores", "Subject", "ranges_of", "skip_of", "stack_axes", "verdict"]
+__all__ = [
+    "KEY",
+    "RATINGS",
+    "Scored",
+    "Scores",
+    "Subject",
+    "ranges_of",
+    "recalled",
+    "skip_of",
+    "stack_axes",
+    "verdict",
+]
 
 KEY = "napari_cvsuite_quality"
 """Where a layer's metadata hold its scores."""
+RATINGS = "napari_cvsuite_ratings"
+"""Where they hold what the user rated: for the names of stack axes, ratings by number of slice."""
 UNSURE = 0.5
 """Below this confidence a distortion is a guess and is called one."""
 _LEVELS = ("slight", "mild", "moderate", "strong", "severe")
@@ -51,17 +64,15 @@ class Subject:
     @classmethod
     def of(cls, layer: Layer, selection: Selection, axis: str) -> Subject:
         """Describe a part of a layer that is cut into slices along `axis`."""
-        axes = stack_axes(layer, axis)
-        extent = whole(layer).shape
-        return cls(
-            str(layer.name),
-            axes,
-            tuple(selection.start[i] for i in axes),
-            tuple(extent[i] for i in axes),
-            _letters(layer, axis),
-            # Weak, since a result must not keep alive the pixels of a layer that was removed.
-            weakref.ref(layer),
-        )
+        start = tuple(selection.start[i] for i in stack_axes(layer, axis))
+        return cls._along(layer, _letters(layer, axis), start)
+
+    @classmethod
+    def _along(cls, layer: Layer, letters: str, start: tuple[int, ...]) -> Subject:
+        axes, extent = _places_of(layer, letters), whole(layer).shape
+        shape = tuple(extent[i] for i in axes)
+        # Weak, since a result must not keep alive the pixels of a layer that was removed.
+        return cls(str(layer.name), axes, start, shape, letters, weakref.ref(layer))
 
     @property
     def layer(self) -> Layer | None:
@@ -145,6 +156,44 @@ class Scores:
             if math.isfinite(shown["rating"]) and math.isfinite(row.score)
         ]
 
+    def recall_ratings(self, before: Scores | None) -> None:
+        """Take over what the user rated: from metadata of layers, and of files from `before`."""
+        known = {} if before is None else before._ratings()
+        for (number, row), shown in zip(self.flat, self.rows, strict=True):
+            subject = self.parts[number].subject
+            layer, at = subject.layer, subject.number(row)
+            if layer is None:
+                rating = known.get((subject.name, at), math.nan)
+            else:
+                rating = layer.metadata.get(RATINGS, {}).get(subject.letters, {}).get(at, math.nan)
+            shown["rating"] = rating
+
+    def _ratings(self) -> dict[tuple[str, int], float]:
+        rows = zip(self.flat, self.rows, strict=True)
+        named = [(self.parts[number].subject, row, shown) for (number, row), shown in rows]
+        return {
+            (subject.name, subject.number(row)): shown["rating"]
+            for subject, row, shown in named
+            if subject.layer is None
+        }
+
+    def write_ratings(self, layers: Iterable[Layer]) -> None:
+        """Keep the ratings in the metadata of those layers that are still among `layers`."""
+        there = list(layers)
+        for number, part in enumerate(self.parts):
+            layer, letters = part.subject.layer, part.subject.letters
+            if layer is None or layer not in there:
+                continue
+            rated = {
+                part.subject.number(row): shown["rating"]
+                for (n, row), shown in zip(self.flat, self.rows, strict=True)
+                if n == number
+            }
+            known = layer.metadata.get(RATINGS, {})
+            # Slices that were not scored this time keep theirs.
+            merged = {k: v for k, v in {**known.get(letters, {}), **rated}.items() if v == v}
+            layer.metadata = {**layer.metadata, RATINGS: {**known, letters: merged}}
+
     def reject_below(self, threshold: float | None) -> None:
         """Reject the slices with a lower score; what could not be judged is kept."""
         for row in self.rows:
@@ -177,6 +226,8 @@ class Scores:
                     "threshold": threshold,
                     "rejected": self.rejected(number),
                     "axes": part.subject.letters,
+                    "start": part.subject.start,
+                    "extent": whole(layer).shape,
                 }
                 # Assigned, so that those who listen to the layer hear of it.
                 layer.metadata = {**layer.metadata, KEY: facts}
@@ -195,8 +246,26 @@ def stack_axes(layer: Layer, axis: str) -> tuple[int, ...]:
     axis : str
         What the layer is cut along; see :func:`napari_cvsuite.images.cut_along`.
     """
+    return _places_of(layer, _letters(layer, axis))
+
+
+def _places_of(layer: Layer, letters: str) -> tuple[int, ...]:
     spatial = [letter for letter in Image.from_layer(layer).axes if letter != "c"]
-    return tuple(spatial.index(letter) for letter in _letters(layer, axis))
+    return tuple(spatial.index(letter) for letter in letters)
+
+
+def recalled(layer: Layer) -> Scored | None:
+    """Return the scores that a layer's metadata hold; None if there are none that fit it."""
+    facts = layer.metadata.get(KEY)
+    if not isinstance(facts, dict) or facts.get("extent") != whole(layer).shape:
+        return None
+    subject = Subject._along(layer, facts["axes"], facts["start"])
+    # Here, since it imports torch, which opening a dock must not load.
+    from napari_cvsuite.quality.score import Row
+
+    names = [one.name for one in fields(Row)]
+    rows = tuple(Row(**{name: row[name] for name in names}) for row in facts["rows"])
+    return Scored(subject, rows, facts["provenance"])
 
 
 def _table_row(part: Scored, row: Row, several: bool) -> dict[str, Any]:
