@@ -64,6 +64,23 @@ def test_a_quarter_of_the_crops_is_enlarged() -> None:
     assert np.count_nonzero(np.abs(alike) < 0.05) >= 30
 
 
+def test_some_crops_are_joined_of_two_images_and_some_carry_the_noise_of_a_sensor() -> None:
+    flat = [np.full((200, 200, 3), value, np.uint8) for value in (70, 180)]
+    joined = noisy = 0
+    for number in range(80):
+        seen = draw(flat, PLAN, number).reference.astype(int)
+        assert np.ptp(seen, axis=2).max() == 0
+        rows = seen[..., 0]
+        if not np.ptp(rows):
+            continue
+        # Noise alone is faint and unlike from row to row.
+        alike = np.corrcoef(rows[1:].ravel(), rows[:-1].ravel())[0, 1]
+        joined += np.ptp(rows) > 20
+        noisy += abs(alike) < 0.05 and 0.2 < rows.std() < 1.7
+    # Three in twenty certainly, as half of the pairs are one image twice, and one in seven.
+    assert 3 <= joined <= 36 and 3 <= noisy <= 25
+
+
 def test_a_bank_goes_on_where_it_was_stopped(images: list[np.ndarray], tmp_path: Path) -> None:
     token = CancelToken()
 

@@ -28,6 +28,10 @@ _FLAT = 3.0
 """Mean gradient, in steps of 8 bits, of crops in which there is too little to spoil."""
 _SHRUNK, _ENLARGED = 0.3, 0.25
 """Shares of crops that are resized before they are spoilt."""
+_NOISY = 0.7
+"""Share of the enlarged crops that get the faint noise of a sensor, which blur would take away."""
+_JOINED = 0.3
+"""Share of crops that are joined of two images, so that there is more to see than images."""
 
 
 @dataclass(frozen=True)
@@ -99,7 +103,10 @@ def draw(images: Sequence[UInt8], plan: Plan, number: int) -> Series:
     """
     rng = np.random.default_rng((plan.seed, number))
     reference = _crop(images[int(rng.integers(len(images)))], plan.size, rng)
-    coloured = bool((reference.max(axis=2) != reference.min(axis=2)).any())
+    if rng.random() < _JOINED:
+        other_image = images[int(rng.integers(len(images)))]
+        reference = _joined(reference, _crop(other_image, plan.size, rng), rng)
+    coloured = _is_coloured(reference)
     usable = [
         i for i, name in enumerate(KINDS) if i and (coloured or not DISTORTIONS[name].needs_colour)
     ]
@@ -138,7 +145,7 @@ def _crop(image: UInt8, size: int, rng: np.random.Generator) -> UInt8:
         if chance < _SHRUNK:
             side = int(size * rng.uniform(1.0, max(1.0, min(2.0, largest / size))))
         elif chance < _SHRUNK + _ENLARGED:
-            side = round(size / rng.uniform(1.0, 1.6))
+            side = round(size / rng.uniform(1.0, 2.0))
         top, left = (int(rng.integers(0, extent - side + 1)) for extent in image.shape[:2])
         cut = image[top : top + side, left : left + side]
         seen = _activity(cut)
@@ -150,10 +157,30 @@ def _crop(image: UInt8, size: int, rng: np.random.Generator) -> UInt8:
         picture = Picture.fromarray(np.ascontiguousarray(best))
         fewer = best.shape[0] > size
         kernel = Picture.Resampling.BOX if fewer else Picture.Resampling.BICUBIC
-        best = np.asarray(picture.resize((size, size), kernel))
+        grown = np.asarray(picture.resize((size, size), kernel))
+        if not fewer and rng.random() < _NOISY:
+            shape = (*grown.shape[:2], 3 if _is_coloured(grown) else 1)
+            noise = rng.uniform(0.4, 1.5) * rng.standard_normal(shape)
+            grown = np.clip(np.rint(grown + noise), 0, 255).astype(np.uint8)
+        best = grown
     turned = np.rot90(best, int(rng.integers(4)))
     turned = turned[:, ::-1] if rng.random() < 0.5 else turned
     return _recoloured(np.ascontiguousarray(turned), rng)
+
+
+def _joined(one: UInt8, other: UInt8, rng: np.random.Generator) -> UInt8:
+    """Put blobs of one crop on another, with edges a pixel wide."""
+    size = one.shape[0]
+    coarse = rng.standard_normal((int(rng.integers(3, 11)),) * 2).astype(np.float32)
+    field = np.asarray(Picture.fromarray(coarse).resize((size, size), Picture.Resampling.BICUBIC))
+    steepness = np.hypot(*np.gradient(field)) + 1e-6
+    share = np.clip(field / steepness + 0.5, 0, 1)[..., None]
+    joined: UInt8 = np.rint(share * one + (1 - share) * other).astype(np.uint8)
+    return joined
+
+
+def _is_coloured(image: UInt8) -> bool:
+    return bool((image.max(axis=2) != image.min(axis=2)).any())
 
 
 def _activity(cut: UInt8) -> float:
