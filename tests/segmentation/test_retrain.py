@@ -105,7 +105,7 @@ def test_a_model_gets_better_at_what_it_did_not_learn_from(
     corrected = [Corrected(Image.from_array(_seen(labels)), labels)]
     told: list[str] = []
     context = Context(on_progress=lambda report: told.append(report.message))
-    options = RetrainOptions(model=tiny_model, epochs=10, lr=5e-3)
+    options = RetrainOptions(model=tiny_model, epochs=10, lr=5e-3, class_names=" background, disc ")
     result = run(corrected, options, context)
     assert (result.n, result.base, result.kept) == (1, tiny_model, "")
     assert result.dice_after > 0.7 and result.better
@@ -117,9 +117,7 @@ def test_a_model_gets_better_at_what_it_did_not_learn_from(
     card = Catalogue().get("mine")
     assert card.metrics == {"dice_before": result.dice_before, "dice_held_out": result.dice_after}
     assert card.description == f"{tiny_model}, retrained on 1 plane of the user's own."
-    assert (
-        card.training["start"] == tiny_model and card.classes == Catalogue().get(tiny_model).classes
-    )
+    assert card.training["start"] == tiny_model and card.classes == ("background", "disc")
     other = _discs(seed=3)
     found = napari_cvsuite.segment(_seen(other), model="mine").classes
     assert 2 * (found & (other > 0)).sum() / (found.sum() + (other > 0).sum()) > 0.7
@@ -138,6 +136,7 @@ def test_what_is_no_better_is_not_kept(tiny_model: str, small: None) -> None:
     assert result.kept == ("mine" if result.better else "")
     assert ("mine" in Catalogue()) == result.better
     assert abs(result.dice_after - result.dice_before) < 0.02
+    assert result.classes == Catalogue().get(tiny_model).classes
 
 
 def test_all_doors_teach_the_same(tiny_model: str, small: None, tmp_path: Path) -> None:
@@ -231,6 +230,8 @@ def test_other_models_and_options_are_refused(
         run(corrected, RetrainOptions(model=tiny_model, name=tiny_model), Context())
     with pytest.raises(OptionError, match="channels"):
         RetrainOptions(channels="1,2,3,4")
+    with pytest.raises(OptionError, match="must be 2 different names"):
+        run(corrected, RetrainOptions(model=tiny_model, class_names="a,b,c"), Context())
     with pytest.raises(CorrectionError, match="nothing was corrected"):
         run([], RetrainOptions(model=tiny_model), Context())
 

@@ -264,14 +264,20 @@ class TrainOptions(LoopChoices):
             raise OptionError(f"width must be a multiple of 4; got {self.width}")
         if 0 < self.tile < MIN_TILE:
             raise OptionError(f"tile must be 0 or at least {MIN_TILE}; got {self.tile}")
-        if not self.class_names.strip():
+        names = self.names
+        if not names:
             return
-        names = [name.strip() for name in self.class_names.split(",")]
         if len(names) != self.classes or len(set(names)) != len(names) or "" in names:
             raise OptionError(
                 f"class_names must be {self.classes} different names with commas between, such as "
                 f"'background,nucleus'; got {self.class_names!r}"
             )
+
+    @property
+    def names(self) -> list[str]:
+        """Names of the classes; none for numbers."""
+        text = self.class_names.strip()
+        return [name.strip() for name in text.split(",")] if text else []
 
 
 @dataclass(frozen=True)
@@ -293,6 +299,12 @@ class RetrainOptions(Options):
         help="Step size at the start; more forgets more.",
         minimum=1e-7,
         maximum=0.1,
+        advanced=True,
+    )
+    class_names: str = Option(
+        "",
+        label="Class names",
+        help="Names of the classes, background first, with commas between; empty keeps them.",
         advanced=True,
     )
     axis: str = _axis()

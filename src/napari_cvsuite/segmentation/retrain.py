@@ -60,6 +60,8 @@ class RetrainResult:
         Whether the second is higher.
     state : mapping of str to Tensor
         The new weights.
+    classes : tuple of str
+        Names of the classes, background first.
     training : mapping
         The options of the training.
     kept : str
@@ -72,6 +74,7 @@ class RetrainResult:
     dice_after: float
     better: bool
     state: Mapping[str, Tensor]
+    classes: tuple[str, ...]
     training: Mapping[str, Any]
     kept: str = ""
 
@@ -129,6 +132,8 @@ def run(corrected: Sequence[Corrected], options: RetrainOptions, context: Contex
     ------
     CorrectionError
         Labels do not fit their image or the model, or there is too little to learn from.
+    OptionError
+        There are not as many names as classes.
     ImageError, UnknownModelError, WeightsError, DeviceError, Cancelled
     RunFolderError
         The disk is full.
@@ -164,6 +169,7 @@ def run(corrected: Sequence[Corrected], options: RetrainOptions, context: Contex
         dice_after=outcome.best,
         better=outcome.best > before,
         state=state,
+        classes=tuple(chosen.names or card.classes),
         training={**asdict(chosen), "start": card.name},
     )
     if not options.name or not result.better:
@@ -183,6 +189,7 @@ def keep(result: RetrainResult, name: str) -> str:
     changes = {
         "description": f"{card.name}, retrained on {_planes(result.n)} of the user's own.",
         "data": f"{card.data} Then {_planes(result.n)} of the user's own, a quarter held out.",
+        "classes": list(result.classes),
         "metrics": {"dice_before": result.dice_before, "dice_held_out": result.dice_after},
         "training": dict(result.training),
     }
@@ -196,6 +203,7 @@ def _training(card: ModelCard, options: RetrainOptions, count: int) -> TrainOpti
     return TrainOptions(
         start=card.name,
         classes=len(card.classes),
+        class_names=options.class_names,
         width=width,
         size=SIDE,
         scale=card.input.scale,

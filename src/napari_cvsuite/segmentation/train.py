@@ -235,10 +235,10 @@ def _check_devices(options: TrainOptions, device: str) -> None:
 
 def _facts(inputs: TrainInputs, options: TrainOptions, counts: tuple[int, int]) -> dict[str, Any]:
     """Return what the card of the trained model says besides its metrics."""
-    names = [name.strip() for name in options.class_names.split(",") if name.strip()]
     return {
         "task": "segmentation",
-        "classes": names or ["background", *(f"class {i}" for i in range(1, options.classes))],
+        "classes": options.names
+        or ["background", *(f"class {i}" for i in range(1, options.classes))],
         "license": "not stated",
         "description": f"Trained on {inputs.images.resolve().name}.",
         "data": f"{inputs.images.resolve().name}: {counts[0]} images for training, {counts[1]} for "
