@@ -98,7 +98,8 @@ class Dock(QWidget):
             self.run_bar.say("Without its licence the model cannot be fetched.", "warning")
         return permitted
 
-    def _fail(self, text: str) -> None:
+    def fail(self, text: str) -> None:
+        """Say in the bar what went wrong."""
         self.run_bar.say(text, "error")
 
     def _recolour(self, *_: object) -> None:

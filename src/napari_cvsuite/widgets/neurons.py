@@ -88,9 +88,9 @@ class NeuronsDock(Dock):
         inputs.choice.action_changed.connect(self._show_panel)
         inputs.choice.channel.valueChanged.connect(self._channel_typed)
         for failing in (inputs.model.failed, inputs.other.failed):
-            failing.connect(self._fail)
+            failing.connect(self.fail)
         for panel in self.shower.panels.values():
-            panel.failed.connect(self._fail)
+            panel.failed.connect(self.fail)
         self.pick.said.connect(self.run_bar.say)
         self.runner.done.connect(self._finish)
         self.glances.done.connect(self._glance_done)
@@ -185,7 +185,7 @@ class NeuronsDock(Dock):
         try:
             task = self.inputs.task()
         except ValueError as error:
-            self._fail(str(error))
+            self.fail(str(error))
             return
         self._save()
         spot = Spot.of(layer, self.viewer) if layer is not None else None

@@ -94,18 +94,18 @@ class PathsDock(Dock):
         self._follow_later = self._after(FOLLOW_MS, self._follow)
         self.inputs.changed.connect(self._changed)
         self.inputs.target_changed.connect(self._target_changed)
-        self.inputs.model.failed.connect(self._fail)
+        self.inputs.model.failed.connect(self.fail)
         self.runner.done.connect(self._finish)
         self.runner.started.connect(lambda: self._set_running(True))
         self.runner.ended.connect(lambda: self._set_running(False))
         self.live.done.connect(self.asks.answered)
-        self.live.failed.connect(lambda error: self._fail(str(error)))
+        self.live.failed.connect(lambda error: self.fail(str(error)))
         for page in self.pages.labelled:
-            page.failed.connect(self._fail)
+            page.failed.connect(self.fail)
             page.choice.changed.connect(self.busy_changed)
         for table in (self.pages.numbers.table, self.pages.curves.table):
-            table.failed.connect(self._fail)
-        self.save_row.failed.connect(self._fail)
+            table.failed.connect(self.fail)
+        self.save_row.failed.connect(self.fail)
         self.save_row.saved.connect(lambda path: self.run_bar.say(f"Saved {path}."))
         self.save_row.figure_wanted.connect(self._save_figure)
         self.save_row.recipe_wanted.connect(self._save_recipe)
@@ -244,7 +244,7 @@ class PathsDock(Dock):
         if self.runner.busy:
             return
         if not self.inputs.model_name():
-            self._fail(self._problem()[0])
+            self.fail(self._problem()[0])
             return
         self._start(name, lambda context: (None, work(context)), show, None, job_class)
 
@@ -293,11 +293,11 @@ class PathsDock(Dock):
         try:
             self.save_row.write(path, self.pages.figure(self._colours[1]))
         except ValueError as error:
-            self._fail(str(error))
+            self.fail(str(error))
 
     def _save_recipe(self, path: Path) -> None:
         if self.request is None:
-            self._fail("Run something first: a recipe holds the last job.")
+            self.fail("Run something first: a recipe holds the last job.")
             return
         self.save_row.write(path, self.request.to_yaml().encode())
 

@@ -72,7 +72,7 @@ class Asks(QObject):
         try:
             return self._dock.inputs.target()
         except ValueError as error:
-            self._dock.run_bar.say(str(error), "error")
+            self._dock.fail(str(error))
             return None
 
     # What is there at once ---------------------------------------------------------------------
@@ -178,7 +178,7 @@ class Asks(QObject):
         try:
             instead = dock.inputs.instead(*dock.effect.off_instead())
         except ValueError as error:
-            dock.run_bar.say(str(error), "error")
+            dock.fail(str(error))
             return
         dock.live.start(
             lambda context: (known, job.weighed(looked, weights, intervention, instead, context)),
@@ -206,7 +206,7 @@ class Asks(QObject):
         try:
             instead = dock.inputs.instead(*dock.effect.instead())
         except ValueError as error:
-            dock.run_bar.say(str(error), "error")
+            dock.fail(str(error))
             return
 
         def show(column: Column) -> None:

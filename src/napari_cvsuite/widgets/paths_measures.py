@@ -70,7 +70,7 @@ class Measures(QObject):
             else:
                 self._draw_lengths()
         except ValueError as error:
-            self._dock.run_bar.say(str(error), "error")
+            self._dock.fail(str(error))
 
     def _draw_depth(self) -> None:
         text = self._dock.inputs.target()
@@ -191,7 +191,7 @@ class Measures(QObject):
                 made = type(page.task.options)(**page.export_options())
                 task = replace(page.task, options=made, out=out)
         except ValueError as error:
-            dock.run_bar.say(str(error), "error")
+            dock.fail(str(error))
             return
 
         def show(found: Any) -> None:

@@ -77,7 +77,7 @@ class QualityDock(Dock):
         self.inputs.changed.connect(self._changed)
         self.inputs.changed.connect(self._recall)
         for failing in (self.inputs.model.failed, self.results.table.failed):
-            failing.connect(self._fail)
+            failing.connect(self.fail)
         self.runner.previewed.connect(self._show_part)
         self.runner.done.connect(self._finish)
         # A run without a result leaves the last one in place.
@@ -116,7 +116,7 @@ class QualityDock(Dock):
         try:
             options, (items, places) = self.inputs.options(), self.inputs.items()
         except (ValueError, OSError) as error:
-            self._fail(str(error))
+            self.fail(str(error))
             return
         mode = self.inputs.mode
 

@@ -140,10 +140,10 @@ class SegmentDock(Dock):
         for box in (self.device, self.region, self.planes, self.show_as, self.mode):
             box.currentIndexChanged.connect(self._changed)
         self.form.on_change(self._changed)
-        self.model.failed.connect(self._fail)
-        self.table.failed.connect(self._fail)
+        self.model.failed.connect(self.fail)
+        self.table.failed.connect(self.fail)
         self.table.row_chosen.connect(self._go_to)
-        self.retrain.failed.connect(self._fail)
+        self.retrain.failed.connect(self.fail)
         self.retrain.wanted.connect(self.learn)
         self.retrain.form.on_change(self._changed)
         self.runner.started.connect(partial(self.retrain.set_busy, True))
@@ -261,7 +261,7 @@ class SegmentDock(Dock):
             options, selection = self._options(), self._selection(layer)
             image = Image.from_layer(layer)
         except ValueError as error:
-            self._fail(str(error))
+            self.fail(str(error))
             return
         self._source = Source.of(layer, selection)
         self._mode, self._target = self.mode.currentText(), self.target.layer()
@@ -399,7 +399,7 @@ class SegmentDock(Dock):
         if not self.idle or self.keeper.busy:
             return
         if card is None:
-            self._fail("Choose a model.")
+            self.fail("Choose a model.")
             return
         if not self._permitted(self.model):
             return
@@ -408,7 +408,7 @@ class SegmentDock(Dock):
             shared = {name: self.form.values()[name] for name in ("axis", "channels", "stain")}
             options = self.retrain.form.read(model=card.name, **shared)
         except ValueError as error:
-            self._fail(str(error))
+            self.fail(str(error))
             return
         assert isinstance(options, RetrainOptions)
         device, name = self.device.device(), f"learn from {len(corrected)} images"
