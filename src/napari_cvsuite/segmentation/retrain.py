@@ -81,7 +81,8 @@ class RetrainResult:
     def facts(self) -> dict[str, Any]:
         """Return all but the weights, as plain data."""
         left_out = ("state", "training")
-        return {f.name: getattr(self, f.name) for f in fields(self) if f.name not in left_out}
+        kept = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in left_out}
+        return kept | {"classes": list(self.classes)}
 
     def in_words(self) -> str:
         """Return what was found out about the held-out part."""
