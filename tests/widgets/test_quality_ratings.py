@@ -105,6 +105,13 @@ def test_ratings_of_files_outlive_another_run(
         pytest.approx(np.nan, nan_ok=True),
         2,
     ]
+    # Files of the same names in another folder are other images.
+    (tmp_path / "other").mkdir()
+    for name in "ab":
+        imsave(tmp_path / f"other/{name}.png", RNG.integers(0, 255, (48, 64), "u1"))
+    made.inputs.set_folder(tmp_path / "other")
+    run(made, wait_for)
+    assert np.isnan([row["rating"] for row in made.results.model.rows]).all()
     made.close()
 
 

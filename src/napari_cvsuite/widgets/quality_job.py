@@ -317,4 +317,4 @@ def fit_to_ratings(
 
 def image_file(path: Path, reference: Image | None = None) -> Item:
     """Return a file as an item."""
-    return Item(Subject(path.name), lambda: read(path), reference)
+    return Item(Subject(path.name, file=str(path)), lambda: read(path), reference)

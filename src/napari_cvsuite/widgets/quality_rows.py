@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import weakref
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from typing import TYPE_CHECKING, Any
 
@@ -52,6 +52,8 @@ class Subject:
         First index that was scored, and extent of the layer, along these axes.
     letters : str
         Names of these axes.
+    file : str
+        Path of a file; empty for a layer.
     """
 
     name: str
@@ -59,20 +61,22 @@ class Subject:
     start: tuple[int, ...] = ()
     shape: tuple[int, ...] = ()
     letters: str = ""
+    file: str = ""
     _layer: Any = field(default=lambda: None, repr=False, compare=False)
 
     @classmethod
     def of(cls, layer: Layer, selection: Selection, axis: str) -> Subject:
         """Describe a part of a layer that is cut into slices along `axis`."""
-        start = tuple(selection.start[i] for i in stack_axes(layer, axis))
-        return cls._along(layer, _letters(layer, axis), start)
+        letters = _letters(layer, axis)
+        start = tuple(selection.start[i] for i in _places_of(layer, letters))
+        return cls._along(layer, letters, start)
 
     @classmethod
     def _along(cls, layer: Layer, letters: str, start: tuple[int, ...]) -> Subject:
         axes, extent = _places_of(layer, letters), whole(layer).shape
         shape = tuple(extent[i] for i in axes)
         # Weak, since a result must not keep alive the pixels of a layer that was removed.
-        return cls(str(layer.name), axes, start, shape, letters, weakref.ref(layer))
+        return cls(str(layer.name), axes, start, shape, letters, _layer=weakref.ref(layer))
 
     @property
     def layer(self) -> Layer | None:
@@ -118,6 +122,7 @@ class Scores:
     def __init__(self, parts: Sequence[Scored]) -> None:
         self.parts = list(parts)
         self.flat = [(number, row) for number, part in enumerate(parts) for row in part.rows]
+        self._starts = np.cumsum([0, *(len(part.rows) for part in parts)]).tolist()
         several = any(len(part.subject.letters) > 1 for part in parts)
         self.rows = [_table_row(self.parts[number], row, several) for number, row in self.flat]
         self._at = {
@@ -158,41 +163,44 @@ class Scores:
 
     def recall_ratings(self, before: Scores | None) -> None:
         """Take over what the user rated: from metadata of layers, and of files from `before`."""
-        known = {} if before is None else before._ratings()
-        for (number, row), shown in zip(self.flat, self.rows, strict=True):
-            subject = self.parts[number].subject
-            layer, at = subject.layer, subject.number(row)
-            if layer is None:
-                rating = known.get((subject.name, at), math.nan)
-            else:
-                rating = layer.metadata.get(RATINGS, {}).get(subject.letters, {}).get(at, math.nan)
-            shown["rating"] = rating
+        files: dict[str, dict[int, float]] = {}
+        if before is not None:
+            files = {p.subject.file: before._ratings(n) for n, p in enumerate(before.parts)}
+        for number, part in enumerate(self.parts):
+            subject, layer = part.subject, part.subject.layer
+            known = files.get(subject.file, {}) if subject.file else {}
+            if layer is not None:
+                known = layer.metadata.get(RATINGS, {}).get(subject.letters, {})
+            for row, shown in self._of(number):
+                shown["rating"] = known.get(subject.number(row), math.nan)
 
-    def _ratings(self) -> dict[tuple[str, int], float]:
-        rows = zip(self.flat, self.rows, strict=True)
-        named = [(self.parts[number].subject, row, shown) for (number, row), shown in rows]
-        return {
-            (subject.name, subject.number(row)): shown["rating"]
-            for subject, row, shown in named
-            if subject.layer is None
-        }
+    def _of(self, part: int) -> Iterator[tuple[Row, dict[str, Any]]]:
+        """Yield the slices of a part, and how the table shows them."""
+        rows = self.parts[part].rows
+        start = self._starts[part]
+        return zip(rows, self.rows[start : start + len(rows)], strict=True)
+
+    def _ratings(self, part: int) -> dict[int, float]:
+        """Return the ratings of a part by the numbers of its slices; NaN where there is none."""
+        subject = self.parts[part].subject
+        return {subject.number(row): shown["rating"] for row, shown in self._of(part)}
+
+    def _among(self, layers: Iterable[Layer]) -> Iterator[tuple[int, Scored, Layer]]:
+        """Yield the parts whose layers are still among `layers`."""
+        there = list(layers)
+        for number, part in enumerate(self.parts):
+            layer = part.subject.layer
+            if layer is not None and layer in there:
+                yield number, part, layer
 
     def write_ratings(self, layers: Iterable[Layer]) -> None:
         """Keep the ratings in the metadata of those layers that are still among `layers`."""
-        there = list(layers)
-        for number, part in enumerate(self.parts):
-            layer, letters = part.subject.layer, part.subject.letters
-            if layer is None or layer not in there:
-                continue
-            rated = {
-                part.subject.number(row): shown["rating"]
-                for (n, row), shown in zip(self.flat, self.rows, strict=True)
-                if n == number
-            }
-            known = layer.metadata.get(RATINGS, {})
+        for number, part, layer in self._among(layers):
+            letters, known = part.subject.letters, layer.metadata.get(RATINGS, {})
             # Slices that were not scored this time keep theirs.
-            merged = {k: v for k, v in {**known.get(letters, {}), **rated}.items() if v == v}
-            layer.metadata = {**layer.metadata, RATINGS: {**known, letters: merged}}
+            all_ = {**known.get(letters, {}), **self._ratings(number)}
+            kept = {slice_: rating for slice_, rating in all_.items() if not math.isnan(rating)}
+            layer.metadata = {**layer.metadata, RATINGS: {**known, letters: kept}}
 
     def reject_below(self, threshold: float | None) -> None:
         """Reject the slices with a lower score; what could not be judged is kept."""
@@ -205,32 +213,23 @@ class Scores:
 
     def rejected(self, part: int) -> list[int]:
         """Return the numbers of the rejected slices of a part, in its whole layer."""
-        rows = zip(self.flat, self.rows, strict=True)
-        return [
-            self.parts[part].subject.number(row)
-            for (number, row), shown in rows
-            if number == part and not shown["keep"]
-        ]
+        subject = self.parts[part].subject
+        return [subject.number(row) for row, shown in self._of(part) if not shown["keep"]]
 
     def write_metadata(self, threshold: float | None, layers: Iterable[Layer]) -> None:
         """Keep the scores in the metadata of those layers that are still among `layers`."""
-        there = list(layers)
-        for number, part in enumerate(self.parts):
-            layer = part.subject.layer
-            if layer is not None and layer in there:
-                facts = {
-                    "rows": [
-                        asdict(row) | {"slice": part.subject.number(row)} for row in part.rows
-                    ],
-                    "provenance": part.provenance,
-                    "threshold": threshold,
-                    "rejected": self.rejected(number),
-                    "axes": part.subject.letters,
-                    "start": part.subject.start,
-                    "extent": whole(layer).shape,
-                }
-                # Assigned, so that those who listen to the layer hear of it.
-                layer.metadata = {**layer.metadata, KEY: facts}
+        for number, part, layer in self._among(layers):
+            facts = {
+                "rows": [asdict(row) | {"slice": part.subject.number(row)} for row in part.rows],
+                "provenance": part.provenance,
+                "threshold": threshold,
+                "rejected": self.rejected(number),
+                "axes": part.subject.letters,
+                "start": part.subject.start,
+                "extent": whole(layer).shape,
+            }
+            # Assigned, so that those who listen to the layer hear of it.
+            layer.metadata = {**layer.metadata, KEY: facts}
 
 
 def _letters(layer: Layer, axis: str) -> str:
