@@ -157,12 +157,11 @@ def _crop(image: UInt8, size: int, rng: np.random.Generator) -> UInt8:
         picture = Picture.fromarray(np.ascontiguousarray(best))
         fewer = best.shape[0] > size
         kernel = Picture.Resampling.BOX if fewer else Picture.Resampling.BICUBIC
-        grown = np.asarray(picture.resize((size, size), kernel))
+        best = np.asarray(picture.resize((size, size), kernel))
         if not fewer and rng.random() < _NOISY:
-            shape = (*grown.shape[:2], 3 if _is_coloured(grown) else 1)
+            shape = (size, size, 3 if _is_coloured(best) else 1)
             noise = rng.uniform(0.4, 1.5) * rng.standard_normal(shape)
-            grown = np.clip(np.rint(grown + noise), 0, 255).astype(np.uint8)
-        best = grown
+            best = np.clip(np.rint(best + noise), 0, 255).astype(np.uint8)
     turned = np.rot90(best, int(rng.integers(4)))
     turned = turned[:, ::-1] if rng.random() < 0.5 else turned
     return _recoloured(np.ascontiguousarray(turned), rng)

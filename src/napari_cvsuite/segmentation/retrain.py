@@ -21,6 +21,7 @@ from torch import Tensor
 
 from napari_cvsuite.images import Image, channel_numbers, cut_along, read
 from napari_cvsuite.jobs.context import Context
+from napari_cvsuite.jobs.plain import plain
 from napari_cvsuite.models.catalog import Catalogue, ModelCard
 from napari_cvsuite.models.weights import read_state_dict
 from napari_cvsuite.segmentation.corrected import Corrected, CorrectionError
@@ -82,7 +83,7 @@ class RetrainResult:
         """Return all but the weights, as plain data."""
         left_out = ("state", "training")
         kept = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in left_out}
-        return kept | {"classes": list(self.classes)}
+        return dict(plain(kept))
 
     def in_words(self) -> str:
         """Return what was found out about the held-out part."""
