@@ -5,6 +5,8 @@ PY := .venv/bin/python
 PY5 := .venv-pyqt5/bin/python
 # One thread fewer than the cores, and no spinning, so that a busy machine stays usable.
 export OMP_WAIT_POLICY := passive
+# Tests and training start processes that would compile torch anew each time.
+unexport PYTHONDONTWRITEBYTECODE
 # A process for each core, four at most, since each loads torch; files of tests stay whole.
 PYTEST := -m pytest -n logical --maxprocesses 4 --dist loadfile
 

@@ -13,6 +13,7 @@ import dask.array as da
 import numpy as np
 import pytest
 import tifffile
+from dask import delayed
 from numpy.typing import NDArray
 from safetensors.torch import load_file
 from typer.testing import CliRunner
@@ -27,7 +28,7 @@ from napari_cvsuite.segmentation import retrain
 from napari_cvsuite.segmentation.corrected import Corrected, CorrectionError
 from napari_cvsuite.segmentation.data import IGNORE
 from napari_cvsuite.segmentation.options import RetrainOptions
-from napari_cvsuite.segmentation.retrain import keep, read_corrected, run
+from napari_cvsuite.segmentation.retrain import check, keep, read_corrected, run
 
 
 def _discs(shape: tuple[int, int] = (160, 192), seed: int = 0) -> NDArray[np.uint8]:
@@ -212,28 +213,49 @@ def test_what_cannot_be_learned_from_says_why(name: str, tiny_model: str, small:
     spoil, error, text = BAD[name]
     image, labels = spoil(_seen(_discs()), _discs())
     options = RetrainOptions(model=tiny_model, epochs=1)
+    corrected = [Corrected(Image.from_array(image), labels)]
     with pytest.raises(error, match=text):
-        run([Corrected(Image.from_array(image), labels)], options, Context())
+        run(corrected, options, Context())
+    if name == "all nan":
+        # Only its pixels say so.
+        check(corrected, options, Context())
+    else:
+        with pytest.raises(error, match=text):
+            check(corrected, options, Context())
 
 
+@pytest.mark.parametrize("asked", [run, check])
 def test_other_models_and_options_are_refused(
-    tiny_model: str, tiny_quality_model: str, small: None
+    asked: Callable[..., Any], tiny_model: str, tiny_quality_model: str, small: None
 ) -> None:
-    other = tiny_quality_model
     labels = _discs()
     corrected = [Corrected(Image.from_array(_seen(labels)), labels)]
     with pytest.raises(UnknownModelError, match="no model called"):
-        run(corrected, RetrainOptions(model="other"), Context())
+        asked(corrected, RetrainOptions(model="other"), Context())
     with pytest.raises(CorrectionError, match="choose another model"):
-        run(corrected, RetrainOptions(model=other), Context())
+        asked(corrected, RetrainOptions(model=tiny_quality_model), Context())
     with pytest.raises(WeightsError, match="choose another name"):
-        run(corrected, RetrainOptions(model=tiny_model, name=tiny_model), Context())
+        asked(corrected, RetrainOptions(model=tiny_model, name=tiny_model), Context())
     with pytest.raises(OptionError, match="channels"):
         RetrainOptions(channels="1,2,3,4")
     with pytest.raises(OptionError, match="must be 2 different names"):
-        run(corrected, RetrainOptions(model=tiny_model, class_names="a,b,c"), Context())
+        asked(corrected, RetrainOptions(model=tiny_model, class_names="a,b,c"), Context())
     with pytest.raises(CorrectionError, match="nothing was corrected"):
-        run([], RetrainOptions(model=tiny_model), Context())
+        asked([], RetrainOptions(model=tiny_model), Context())
+
+
+def test_a_check_looks_at_labels_alone(tiny_model: str) -> None:
+    def fails() -> Any:
+        raise AssertionError("the image was read")
+
+    labels = np.stack([_discs()] * 6)
+    image = da.from_delayed(delayed(fails)(), labels.shape, np.uint8)
+    corrected = [Corrected(Image.from_array(image), labels)]
+    check(corrected, RetrainOptions(model=tiny_model), Context())
+    stopped = Context()
+    stopped.token.cancel()
+    with pytest.raises(Cancelled):
+        check(corrected, RetrainOptions(model=tiny_model), stopped)
 
 
 def test_classes_are_told_from_objects(tiny_model: str, small: None) -> None:

@@ -45,9 +45,13 @@ def viewer(make_napari_viewer: Callable[[], Any]) -> Any:
 
 @pytest.fixture
 def wait_for(qtbot: object) -> Iterator[Callable[[Callable[[], bool]], None]]:
-    """Process events until a condition holds, for 20 seconds at most."""
+    """Process events until a condition holds, for 100 seconds at most.
+
+    Nothing here takes as long; but a process of its own that loads torch, on a machine that is
+    busy, needs more than 20.
+    """
 
     def wait(condition: Callable[[], bool]) -> None:
-        qtbot.waitUntil(condition, timeout=20_000)  # type: ignore[attr-defined]
+        qtbot.waitUntil(condition, timeout=100_000)  # type: ignore[attr-defined]
 
     yield wait

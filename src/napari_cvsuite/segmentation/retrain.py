@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -33,7 +33,7 @@ from napari_cvsuite.training.publish import require_new, write_derived
 if TYPE_CHECKING:
     from napari_cvsuite.segmentation.train import Example
 
-__all__ = ["RetrainResult", "keep", "read_corrected", "run"]
+__all__ = ["RetrainResult", "check", "keep", "read_corrected", "run"]
 
 SIDE, BATCH, CROPS = 256, 4, 48
 """Side of the random parts, how many a step sees, and how many an epoch shows at least."""
@@ -143,17 +143,8 @@ def run(corrected: Sequence[Corrected], options: RetrainOptions, context: Contex
     # Here, since the loop loads torch's compiler, which must not get into napari's process.
     from napari_cvsuite.segmentation.train import SCORE, fit_examples, measure, network_of
 
-    if options.name:
-        require_new(options.name)
-    card = Catalogue().get(options.model)
-    if card.architecture != "qtseg" or card.input.mode != "native":
-        raise CorrectionError(
-            f"{card.name} does not segment images part by part, so it cannot learn from "
-            "corrections; choose another model"
-        )
+    card = _base(options)
     examples = [example for one in corrected for example in _examples(one, card, options, context)]
-    if not examples:
-        raise CorrectionError("nothing was corrected; give an image and its labels")
     learned, held = _hold_out(examples)
     chosen = _training(card, options, len(learned))
     network = network_of(chosen)
@@ -179,6 +170,35 @@ def run(corrected: Sequence[Corrected], options: RetrainOptions, context: Contex
     return replace(result, kept=keep(result, options.name))
 
 
+def check(corrected: Sequence[Corrected], options: RetrainOptions, context: Context) -> None:
+    """Raise what `run` would raise of the labels and the options, at once.
+
+    Looks at no image, and loads nothing that trains.
+
+    Parameters
+    ----------
+    corrected : sequence of Corrected
+    options : RetrainOptions
+    context : Context
+
+    Raises
+    ------
+    CorrectionError, OptionError, UnknownModelError, WeightsError, Cancelled
+        As of `run`.
+    ImageError
+        A stack has no such axis.
+    """
+    card = _base(options)
+    planes: list[Example] = []
+    for one in corrected:
+        for _, _, mask in _labelled(one, card, options, context):
+            # Of more planes a whole one is held out, which is always possible.
+            if len(planes) < QUARTERS:
+                planes.append((np.broadcast_to(np.float32(0), mask.shape), mask))
+    learned, _ = _hold_out(planes)
+    _training(card, options, len(learned))
+
+
 def keep(result: RetrainResult, name: str) -> str:
     """Write the new model into the user's folder; return its name.
 
@@ -196,6 +216,19 @@ def keep(result: RetrainResult, name: str) -> str:
         "training": dict(result.training),
     }
     return write_derived(result.state, card, name, changes).name
+
+
+def _base(options: RetrainOptions) -> ModelCard:
+    """Return the model that learns."""
+    if options.name:
+        require_new(options.name)
+    card = Catalogue().get(options.model)
+    if card.architecture != "qtseg" or card.input.mode != "native":
+        raise CorrectionError(
+            f"{card.name} does not segment images part by part, so it cannot learn from "
+            "corrections; choose another model"
+        )
+    return card
 
 
 def _training(card: ModelCard, options: RetrainOptions, count: int) -> TrainOptions:
@@ -225,8 +258,18 @@ def _training(card: ModelCard, options: RetrainOptions, count: int) -> TrainOpti
 
 def _examples(
     one: Corrected, card: ModelCard, options: RetrainOptions, context: Context
-) -> list[Example]:
-    """Return the labelled planes as the network learns from them."""
+) -> Iterator[Example]:
+    """Yield the labelled planes as the network learns from them."""
+    channels = channel_numbers(options.channels)
+    for cut, index, mask in _labelled(one, card, options, context):
+        source = PlaneSource(cut, index, channels, options.stain, context.check)
+        yield source.read(0, 0, *source.shape), mask
+
+
+def _labelled(
+    one: Corrected, card: ModelCard, options: RetrainOptions, context: Context
+) -> Iterator[tuple[Image, Mapping[str, int], NDArray[np.int64]]]:
+    """Yield the cut image, and where its planes with labels are, with the class of each pixel."""
     image = one.image
     axes = "".join(axis for axis in image.axes if axis != "c")
     expected = tuple(image.size(axis) for axis in axes)
@@ -237,19 +280,15 @@ def _examples(
         )
     labels = cut_along(Image(one.labels, axes, name=image.name), options.axis).image
     cut = cut_along(image, options.axis).image
-    channels = channel_numbers(options.channels)
-    found = []
+    found = False
     for index in cut.planes():
         context.check()
         painted = labels.plane(index)
-        if not painted.any():
-            continue
-        source = PlaneSource(cut, index, channels, options.stain, context.check)
-        pixels = source.read(0, 0, *source.shape)
-        found.append((pixels, _classes(painted, card, image.name)))
+        if painted.any():
+            found = True
+            yield cut, index, _classes(painted, card, image.name)
     if not found:
         raise CorrectionError(f"nothing is labelled in {image.name}; paint what should be found")
-    return found
 
 
 def _classes(painted: NDArray[Any], card: ModelCard, name: str) -> NDArray[np.int64]:
@@ -271,6 +310,8 @@ def _classes(painted: NDArray[Any], card: ModelCard, name: str) -> NDArray[np.in
 
 def _hold_out(examples: Sequence[Example]) -> tuple[list[Example], list[Example]]:
     """Return what is learned from, and the quarter that is not."""
+    if not examples:
+        raise CorrectionError("nothing was corrected; give an image and its labels")
     if len(examples) >= QUARTERS:
         last = QUARTERS - 1
         held = list(examples[last::QUARTERS])

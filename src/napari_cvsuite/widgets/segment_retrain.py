@@ -53,6 +53,11 @@ def learn(corrected: list[Corrected], options: RetrainOptions, context: Context)
     # Here, since opening a dock must not load it.
     import torch
 
+    from napari_cvsuite.segmentation import retrain
+
+    # What is wrong with the labels is said before the process starts, which takes a while.
+    context.progress(0, 0, "looking at the labels")
+    retrain.check(corrected, options, context)
     context.progress(0, 0, "reading the images")
     read = [Corrected(_read(one.image), np.asarray(one.labels)) for one in corrected]
     context.progress(0, 0, "starting to learn")
