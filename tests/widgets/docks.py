@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import threading
 import weakref
 from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
@@ -12,6 +13,33 @@ from qtpy.QtWidgets import QInputDialog
 
 Wait = Callable[[Callable[[], bool]], None]
 AnyDock = TypeVar("AnyDock", bound=Any)
+
+
+class Held:
+    """Holds a job until released.
+
+    Parameters
+    ----------
+    deaf : bool
+        Cancelling does not reach it either. What waits for such a job anyhow, it lets go after
+        a minute, and has left by then.
+    """
+
+    def __init__(self, deaf: bool = False) -> None:
+        self._deaf = deaf
+        self.entered, self.release, self.left = (threading.Event() for _ in range(3))
+
+    def hold(self, check: Callable[[], None]) -> None:
+        """Wait here; for the job, with what raises once it is cancelled."""
+        self.entered.set()
+        try:
+            if self._deaf:
+                self.release.wait(60)
+                return
+            while not self.release.wait(0.005):
+                check()
+        finally:
+            self.left.set()
 
 
 def opened(dock: AnyDock, model: str) -> Iterator[AnyDock]:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import csv
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from docks import Wait, opened
+from docks import Held, Wait, opened
 from matplotlib.backend_bases import MouseButton, MouseEvent
 from PIL import Image as Picture
 
@@ -212,17 +211,15 @@ def test_a_stack_can_be_cancelled(
     dock.run()
     wait_for(lambda: dock.idle)
     dock.pages.picture_page.set_weights({1: 0.0})
-    real, entered, release = Session.on, threading.Event(), threading.Event()
+    held, real = Held(), Session.on
 
     def slow(self: Session, planes: Any, plane: int, context: Context) -> Session:
-        entered.set()
-        while not release.wait(0.005):
-            context.check()
+        held.hold(context.check)
         return real(self, planes, plane, context)
 
     monkeypatch.setattr(Session, "on", slow)
     dock.pages.picture_page.stack_button.click()
-    wait_for(entered.is_set)
+    wait_for(held.entered.is_set)
     assert not dock.pages.curves.button.isEnabled()
     dock.run_bar.button.click()
     assert dock.idle and "Cancelled" in dock.run_bar.message.text()
