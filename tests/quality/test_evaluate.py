@@ -84,6 +84,31 @@ def test_the_whole_way(
     assert as_text(found).splitlines()[0].startswith("|  | ")
 
 
+def test_grain_lies_over_what_spoils_the_light_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from skimage.data import camera
+
+    chosen = {k: DISTORTIONS[k] for k in ("jpeg", "gaussian blur")}
+    monkeypatch.setattr(module, "DISTORTIONS", chosen)
+    Picture.fromarray(camera()[100:300, 100:300]).save(tmp_path / "one.png")
+    tables = []
+    for grain in (0.0, 2.0):
+        rows = tmp_path / f"{grain}.csv"
+        found = evaluate(EvaluateInputs(tmp_path, rows=rows, grain=grain), [], Context())
+        with rows.open() as handle:
+            tables.append(list(csv.DictReader(handle)))
+    plain, grained = ({(row["distortion"], row["level"]): row for row in table} for table in tables)
+    for (name, level), row in grained.items():
+        assert row["label"] == plain[name, level]["label"]
+        if name == "jpeg":
+            assert row == plain[name, level]
+        elif level == "0":
+            # The mean square of its noise is 4, or a part of it if it grows with brightness.
+            assert 42 < float(row["score PSNR"]) < 48
+    assert found.scores["PSNR"].by_distortion["gaussian blur"] > 0.9
+
+
 def test_unknown_names_are_refused(tmp_path: Path) -> None:
     Picture.fromarray(np.zeros((200, 200), np.uint8)).save(tmp_path / "one.png")
     with pytest.raises(ValueError, match="no image 'two'"):

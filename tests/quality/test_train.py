@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image as Picture
+from torch import Tensor
 
 from napari_cvsuite.images import Image, ImageError, find_images
 from napari_cvsuite.jobs import Cancelled, CancelToken, Context
@@ -17,7 +18,8 @@ from napari_cvsuite.models.catalog import Catalogue
 from napari_cvsuite.models.weights import import_file
 from napari_cvsuite.quality.options import ScoreOptions, TrainOptions
 from napari_cvsuite.quality.score import run as score
-from napari_cvsuite.quality.train import TrainInputs, run, split
+from napari_cvsuite.quality.series import KINDS, LENGTH, Bank
+from napari_cvsuite.quality.train import TrainInputs, _tensors, run, split
 
 SMALL = {"series": 20, "size": 176, "width": 8, "heads": 2, "gate": 2, "batch": 4, "epochs": 2}
 
@@ -51,6 +53,33 @@ def test_training_leaves_a_model_that_scores(folder: Path, tmp_path: Path, refer
     image = Image.from_array(np.random.default_rng(0).integers(0, 255, (64, 80), np.uint8))
     scored = score(image, ScoreOptions(model=name), Context(), image if reference else None)
     assert np.isfinite(scored.rows[0].score) and 0 < scored.rows[0].confidence <= 1
+
+
+def test_steps_see_grain_over_what_spoils_the_light_alone() -> None:
+    made = Bank(
+        references=np.zeros((200, 8, 8, 3), np.uint8),
+        crops=np.full((200, LENGTH, 8, 8, 3), 100, np.uint8),
+        facts=np.zeros((200, LENGTH, 5), np.float32),
+    )
+    made.facts[:100, :, 1] = KINDS.index("defocus")
+    made.facts[100:, :, 1] = KINDS.index("jpeg")
+
+    def seen(**options: object) -> Tensor:
+        chosen = TrainOptions(**SMALL, **options)  # type: ignore[arg-type]
+        rng = np.random.default_rng(0)
+        pixels, facts = _tensors(made, np.arange(200), chosen, rng)
+        assert (facts == torch.from_numpy(made.facts).view(-1, 5)).all()
+        return 255 * pixels[:, :3].reshape(200, LENGTH, -1)
+
+    noise = seen(grain=4.0).std(dim=2)
+    assert (noise[100:] == 0).all()
+    grainy = (noise[:100] > 0.3).all(dim=1)
+    # Half of them, give or take four standard deviations; all crops of a series.
+    assert 30 <= grainy.sum() <= 70 and noise.max() < 4 * 1.3
+    assert (noise[:100][~grainy] < 0.5).all()
+    for without in ({"grain": 0.0}, {"reference": True}):
+        assert (seen(**without) == 100).all()
+    assert (made.crops == 100).all()
 
 
 def test_a_stopped_run_ends_as_if_it_had_not_been(folder: Path, tmp_path: Path) -> None:

@@ -311,6 +311,15 @@ def evaluate_quality(
         int, typer.Option(help="Pixels of the middle of each image to use.", min=192, max=4096)
     ] = 384,
     rows: Annotated[Path | None, typer.Option(help="CSV file for every single score.")] = None,
+    grain: Annotated[
+        float,
+        typer.Option(
+            help="Noise of a sensor over what spoils the light, as standard deviation in steps "
+            "of 8 bits.",
+            min=0,
+            max=20,
+        ),
+    ] = 0.0,
     baselines: Annotated[bool, typer.Option(help="Measure plain measures, too.")] = True,
     device: Device = "auto",
     as_json: AsJson = False,
@@ -319,7 +328,7 @@ def evaluate_quality(
     from napari_cvsuite.quality.evaluate import EvaluateInputs, as_json_text, as_text, evaluate
 
     table, column = table_column(groups)
-    inputs = EvaluateInputs(images, names_in(names), table, column, side, rows)
+    inputs = EvaluateInputs(images, names_in(names), table, column, side, rows, grain)
     found = compute(
         lambda context: evaluate(inputs, model, context, baselines),
         device,

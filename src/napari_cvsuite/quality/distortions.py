@@ -46,6 +46,8 @@ class Distortion:
         worse direction.
     needs_colour : bool
         Whether it does nothing to grayscale.
+    optical : bool
+        Whether it happens to the light, so that the noise of a sensor lies on its result.
     """
 
     name: str
@@ -54,6 +56,7 @@ class Distortion:
     apply: Callable[[Array, float, Rng], Array]
     direction: bool = True
     needs_colour: bool = False
+    optical: bool = False
 
 
 def distort(
@@ -100,6 +103,27 @@ def distort(
     if top:
         spoilt = np.rint(spoilt * top)
     return spoilt.astype(image.dtype).reshape(image.shape)
+
+
+def grained(crops: NDArray[np.uint8], most: float, rng: Rng) -> NDArray[np.uint8]:
+    """Return crops with the noise of a sensor, another one in each.
+
+    In half of the calls it is the same everywhere, in the others it grows with the root of the
+    brightness, as that of counted light does.
+
+    Parameters
+    ----------
+    crops : ndarray of uint8, shape (N, H, W, 3)
+    most : float
+        Standard deviation in steps of 8 bits; of the second kind, where it is white.
+    rng : Generator
+    """
+    channels = 3 if (crops != crops[..., :1]).any() else 1
+    noise = rng.standard_normal((*crops.shape[:3], channels), np.float32) * np.float32(most)
+    if rng.random() < 0.5:
+        noise *= np.sqrt(crops[..., :channels] / np.float32(255))
+    noisy: NDArray[np.uint8] = np.clip(np.rint(crops + noise), 0, 255).astype(np.uint8)
+    return noisy
 
 
 def _as_float(image: NDArray[Any]) -> tuple[Array, int]:
@@ -320,9 +344,11 @@ def _bleed_through(x: Array, share: float, rng: Rng) -> Array:
 DISTORTIONS: dict[str, Distortion] = {
     one.name: one
     for one in (
-        Distortion("gaussian blur", "blur", (0.7, 1.2, 2.0, 3.2, 5.0), _gaussian_blur),
-        Distortion("motion blur", "blur", (3.0, 6.0, 10.0, 16.0, 25.0), _motion_blur),
-        Distortion("defocus", "blur", (1.2, 2.0, 3.2, 5.0, 8.0), _defocus),
+        Distortion(
+            "gaussian blur", "blur", (0.7, 1.2, 2.0, 3.2, 5.0), _gaussian_blur, optical=True
+        ),
+        Distortion("motion blur", "blur", (3.0, 6.0, 10.0, 16.0, 25.0), _motion_blur, optical=True),
+        Distortion("defocus", "blur", (1.2, 2.0, 3.2, 5.0, 8.0), _defocus, optical=True),
         Distortion("gaussian noise", "noise", (0.015, 0.03, 0.06, 0.12, 0.22), _gaussian_noise),
         Distortion("poisson noise", "noise", (0.002, 0.007, 0.02, 0.06, 0.2), _poisson_noise),
         Distortion("speckle", "noise", (0.06, 0.12, 0.22, 0.4, 0.7), _speckle),
@@ -346,11 +372,13 @@ DISTORTIONS: dict[str, Distortion] = {
             direction=False,
             needs_colour=True,
         ),
-        Distortion("vignetting", "tone", (0.15, 0.3, 0.5, 0.7, 0.9), _vignetting),
+        Distortion("vignetting", "tone", (0.15, 0.3, 0.5, 0.7, 0.9), _vignetting, optical=True),
         Distortion("stripes", "artefact", (0.015, 0.035, 0.07, 0.14, 0.28), _stripes),
         Distortion("stitching seams", "artefact", (0.1, 0.25, 0.45, 0.7, 1.0), _seams),
-        Distortion("dust", "artefact", (0.005, 0.015, 0.04, 0.08, 0.15), _dust),
-        Distortion("bleed-through", "artefact", (0.08, 0.16, 0.28, 0.45, 0.7), _bleed_through),
+        Distortion("dust", "artefact", (0.005, 0.015, 0.04, 0.08, 0.15), _dust, optical=True),
+        Distortion(
+            "bleed-through", "artefact", (0.08, 0.16, 0.28, 0.45, 0.7), _bleed_through, optical=True
+        ),
     )
 }
 """Distortions by name."""

@@ -20,7 +20,7 @@ from napari_cvsuite.images import find_images, replacing
 from napari_cvsuite.jobs.context import Context
 from napari_cvsuite.jobs.plain import plain
 from napari_cvsuite.models.planes import Pixels
-from napari_cvsuite.quality.distortions import DISTORTIONS, LEVELS, distort
+from napari_cvsuite.quality.distortions import DISTORTIONS, LEVELS, distort, grained
 from napari_cvsuite.quality.measures import measure
 from napari_cvsuite.quality.options import ScoreOptions
 from napari_cvsuite.quality.scorer import Scorer
@@ -64,6 +64,9 @@ class EvaluateInputs:
         The middle of every image is used, so many pixels wide and high at most.
     rows : Path, optional
         CSV file to write with every score.
+    grain : float
+        Standard deviation, in steps of 8 bits, of the noise of a sensor that lies over what
+        spoils the light, and there over the image itself, too; the label knows nothing of it.
     """
 
     images: Path
@@ -72,6 +75,7 @@ class EvaluateInputs:
     group_column: str = "domain"
     side: int = 384
     rows: Path | None = None
+    grain: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -149,16 +153,18 @@ def evaluate(
     for done, path in enumerate(paths):
         context.progress(done, len(paths), f"spoiling and scoring {path.name}")
         image = _middle(read_good(path, LEAST_SIDE), inputs.side)
-        # Every series begins with the image itself, which is judged once.
-        itself = _score_all(image, image, judges, baselines)
-        for name in DISTORTIONS:
+        # Most series begin with the image itself, which is judged once.
+        itself = _score_all(image, image, image, judges, baselines)
+        for name, distortion in DISTORTIONS.items():
+            grain = inputs.grain if distortion.optical else 0.0
             for level in range(LEVELS + 1):
                 context.check()
                 row = {"image": path.stem, "distortion": name, "level": level}
                 row["group"] = groups.get(path.stem, "all")
-                if level:
+                if level or grain:
                     spoilt = distort(image, name, level, SEED)
-                    rows.append(row | _score_all(image, spoilt, judges, baselines))
+                    seen = _noisy(spoilt, grain, level) if grain else spoilt
+                    rows.append(row | _score_all(image, spoilt, seen, judges, baselines))
                 else:
                     rows.append(row | itself)
     if inputs.rows is not None:
@@ -182,21 +188,34 @@ def _judge(name: str, context: Context) -> Judge:
     return judge
 
 
+def _noisy(image: UInt8, grain: float, level: int) -> UInt8:
+    [noisy] = grained(image[None], grain, np.random.default_rng((SEED, level)))
+    return noisy
+
+
 def _score_all(
-    image: UInt8, spoilt: UInt8, judges: dict[str, Judge], baselines: bool
+    image: UInt8, spoilt: UInt8, seen: UInt8, judges: dict[str, Judge], baselines: bool
 ) -> dict[str, Any]:
-    reference = image.astype(np.float32) / np.float32(255)
-    pixels = spoilt.astype(np.float32) / np.float32(255)
-    one, other = (torch.from_numpy(x.transpose(2, 0, 1).copy())[None] for x in (pixels, reference))
-    same = np.array_equal(spoilt, image)
-    measured = [1.0, 1.0, 1.0] if same else likeness(one, other)[0].tolist()
+    """Label what is spoilt, and judge what is seen of it."""
+    reference, pixels = (x.astype(np.float32) / np.float32(255) for x in (image, seen))
+    measured = _likeness(spoilt, image)
     found: dict[str, Any] = {"label": float(np.mean(measured))}
     for judge in judges.values():
         found |= judge(pixels, reference)
     if baselines:
-        found |= _baselines(pixels, reference, spoilt)
-        found["score MS-SSIM"] = measured[0]
+        found |= _baselines(pixels, reference, seen)
+        found["score MS-SSIM"] = (measured if seen is spoilt else _likeness(seen, image))[0]
     return found
+
+
+def _likeness(one: UInt8, other: UInt8) -> list[float]:
+    if np.array_equal(one, other):
+        return [1.0, 1.0, 1.0]
+    tensors = (
+        torch.from_numpy(x.transpose(2, 0, 1).astype(np.float32))[None] / 255 for x in (one, other)
+    )
+    measured: list[float] = likeness(*tensors)[0].tolist()
+    return measured
 
 
 def _baselines(pixels: Pixels, reference: Pixels, spoilt: UInt8) -> dict[str, float]:

@@ -158,6 +158,15 @@ class TrainOptions(LoopChoices):
         minimum=0.0,
         maximum=1.0,
     )
+    grain: float = Option(
+        2.5,
+        label="Grain",
+        help="Most noise of a sensor, as standard deviation in steps of 8 bits, that a step lays "
+        "over half of the series that light itself was spoilt in. Without it a network takes "
+        "noise for a sign of focus. Networks with reference learn without it.",
+        minimum=0.0,
+        maximum=20.0,
+    )
     batch: int = Option(12, label="Batch", help="Series a step.", minimum=1, maximum=256)
     epochs: int = Option(
         10, label="Epochs", help="Passes over the series.", minimum=1, maximum=5000

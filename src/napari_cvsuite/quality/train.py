@@ -24,7 +24,7 @@ from napari_cvsuite.models.device import choose_device
 from napari_cvsuite.models.topiq import CFANet, TopiqConfig
 from napari_cvsuite.models.weights import WeightsError, locate, read_state_dict
 from napari_cvsuite.quality import losses
-from napari_cvsuite.quality.distortions import DISTORTIONS, LEVELS
+from napari_cvsuite.quality.distortions import DISTORTIONS, LEVELS, grained
 from napari_cvsuite.quality.options import TrainOptions
 from napari_cvsuite.quality.publish import calibrate, card_fields, temperature
 from napari_cvsuite.quality.series import KINDS, LENGTH, Bank, Plan, bank
@@ -37,6 +37,8 @@ __all__ = ["TrainInputs", "read_good", "run", "split"]
 UInt8 = NDArray[np.uint8]
 PER_VALIDATION_IMAGE = 2 * len(DISTORTIONS)
 """Series made of each validation image."""
+_GRAINED = 0.5
+"""Share of series that get the noise of a sensor after what spoils the light."""
 
 
 @dataclass(frozen=True)
@@ -172,13 +174,19 @@ def _network(options: TrainOptions) -> _Trainee:
 def _tensors(
     made: Bank,
     numbers: NDArray[np.int64],
-    reference: bool,
+    options: TrainOptions,
+    rng: np.random.Generator,
     turn: tuple[int, bool] = (0, False),
     part: tuple[slice, slice] = (slice(None), slice(None)),
 ) -> tuple[Tensor, Tensor]:
     """Return crops of several series, ``N*L x C x S x S``, and their facts, ``N*L x 5``."""
     crops = made.crops[numbers][:, :, part[0], part[1]]
-    if reference:
+    if not options.reference:
+        for one, kind in zip(crops, made.facts[numbers, 0, 1], strict=True):
+            name = KINDS[int(kind)]
+            if name in DISTORTIONS and DISTORTIONS[name].optical and rng.random() < _GRAINED:
+                one[:] = grained(one, rng.uniform(0, options.grain), rng)
+    else:
         beside = made.references[numbers][:, None, part[0], part[1]]
         beside = np.broadcast_to(beside, crops.shape)
         crops = np.concatenate([crops, beside], axis=-1)
@@ -203,7 +211,7 @@ def _batches(
         top, left = rng.integers(0, options.size - side + 1, 2)
         view = (slice(top, top + side), slice(left, left + side))
         numbers = np.sort(order[start : start + options.batch])
-        yield _tensors(made, numbers, options.reference, turn, view)
+        yield _tensors(made, numbers, options, rng, turn, view)
 
 
 def _loss(margin: float, output: tuple[Tensor, Tensor, Tensor], facts: Tensor) -> Tensor:
@@ -239,7 +247,8 @@ def _validate(
     scores, logits = [], []
     for number in range(len(made.crops)):
         context.check()
-        images, _ = _tensors(made, np.array([number]), options.reference)
+        rng = np.random.default_rng((options.seed, 2, number))
+        images, _ = _tensors(made, np.array([number]), options, rng)
         score, named, _ = model(images.to(device))
         scores.append(score.float().cpu().numpy())
         logits.append(named.float().cpu())
