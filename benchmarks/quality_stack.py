@@ -73,6 +73,8 @@ def main() -> None:
         scores = np.array([row.score for row in result.rows])
         print(f"{len(scores)} slices of {arguments.side} px: {seconds / len(scores):.3f} s a slice")
         print("anonymous memory, MB, after slice: " + str({k: round(v) for k, v in memory.items()}))
+        ends, focus = (scores[[0, -1]].mean(), scores[len(scores) // 2])
+        print(f"score {ends:.2f} at the ends, {focus:.2f} in focus")
         print(f"best slice {int(scores.argmax()) + 1}, window {result.provenance['window']}")
         stops = []
         for wait in (0.5, 0.8, 1.1):

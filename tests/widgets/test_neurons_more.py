@@ -12,6 +12,7 @@ import pytest
 from docks import Wait, opened, rows_of_run
 from matplotlib.backend_bases import MouseEvent
 from PIL import Image as Picture
+from qtpy.QtCore import Qt
 
 from napari_cvsuite.images import Image as Array
 from napari_cvsuite.jobs import Context
@@ -184,14 +185,14 @@ def test_bars_lead_to_the_rows_of_a_dissection(
             assert bar.get_width() == pytest.approx(found / len(units))
             _press(panel.plot, bar.get_x() + 1e-4, bar.get_y() + bar.get_height() / 2)
             (chosen,) = panel.table.view.selectionModel().selectedRows()
-            place = panel.table._sorted.mapToSource(chosen).row()
+            place = panel.table.model.place(chosen)
             best = max(own, key=lambda row: (row["detector"], row["iou"]))
             assert rows[place] == best
     # Also where the user has sorted the table.
-    panel.table.view.sortByColumn(1, panel.table._sorted.sortOrder())
+    panel.table.view.sortByColumn(1, Qt.SortOrder.DescendingOrder)
     _press(panel.plot, 1e-4, 0.2)
     (chosen,) = panel.table.view.selectionModel().selectedRows()
-    place = panel.table._sorted.mapToSource(chosen).row()
+    place = panel.table.model.place(chosen)
     assert (rows[place]["model"], rows[place]["concept"]) == (other_classifier, names[0])
 
 

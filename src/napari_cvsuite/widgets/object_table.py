@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import csv
+import math
 from collections.abc import Sequence
+from numbers import Real
 from pathlib import Path
 from typing import Any
 
-from qtpy.QtCore import QAbstractTableModel, QModelIndex, QSortFilterProxyModel, Qt, Signal
+import numpy as np
+from qtpy.QtCore import QAbstractTableModel, QModelIndex, Qt, Signal
 from qtpy.QtWidgets import (
     QAbstractItemView,
     QFileDialog,
@@ -30,20 +33,55 @@ _NOWHERE = QModelIndex()
 
 
 class RowModel(QAbstractTableModel):
-    """Rows of equal keys as a Qt table."""
+    """Rows of equal keys as a Qt table.
+
+    It sorts by itself: Qt's proxy asks Python for every value that it compares, and with tens of
+    thousands of rows the window would stand still meanwhile.
+    """
 
     def __init__(self) -> None:
         super().__init__()
         self.rows: list[Row] = []
         self.columns: list[str] = []
         self._classes: tuple[str, ...] = ()
+        self._order: list[int] = []
 
     def set_rows(self, rows: list[Row], classes: Sequence[str] = ()) -> None:
         """Show other rows; the column ``class`` by the names of the classes."""
         self.beginResetModel()
         self.rows, self.columns = rows, list(rows[0]) if rows else []
         self._classes = tuple(classes)
+        self._order = list(range(len(rows)))
         self.endResetModel()
+
+    def place(self, index: QModelIndex) -> int:
+        """Return where the row of a cell is in :attr:`rows`, however they are sorted."""
+        return self._order[index.row()]
+
+    def at(self, place: int, column: int) -> QModelIndex:
+        """Return the cell of a row of :attr:`rows`, however they are sorted."""
+        return self.index(self._order.index(place), column)
+
+    def sort(self, column: int, order: Qt.SortOrder = Qt.SortOrder.AscendingOrder) -> None:
+        """Show the rows by a column, empty cells last; by none (-1) as they were given."""
+        self.layoutAboutToBeChanged.emit()
+        held = self.persistentIndexList()
+        places = [self.place(index) for index in held]
+        self._order = list(range(len(self.rows)))
+        if 0 <= column < len(self.columns):
+            values = [row[self.columns[column]] for row in self.rows]
+            full = [place for place in self._order if not _is_empty(values[place])]
+            empty = [place for place in self._order if _is_empty(values[place])]
+            down = order == Qt.SortOrder.DescendingOrder
+            full.sort(key=lambda place: _rank(values[place]), reverse=down)
+            self._order = full + empty
+        lines = {place: line for line, place in enumerate(self._order)}
+        moved = [
+            self.index(lines[place], index.column())
+            for place, index in zip(places, held, strict=True)
+        ]
+        self.changePersistentIndexList(held, moved)
+        self.layoutChanged.emit()
 
     def rowCount(self, parent: QModelIndex = _NOWHERE) -> int:
         """Return the number of rows."""
@@ -55,7 +93,7 @@ class RowModel(QAbstractTableModel):
 
     def data(self, index: QModelIndex, role: int = Qt.ItemDataRole.DisplayRole) -> Any:
         """Return a cell: text to show, the number itself to sort by."""
-        value = self.rows[index.row()][self.columns[index.column()]]
+        value = self.rows[self.place(index)][self.columns[index.column()]]
         if role == Qt.ItemDataRole.DisplayRole:
             return self._text(self.columns[index.column()], value)
         if role == Qt.ItemDataRole.UserRole:
@@ -79,6 +117,16 @@ class RowModel(QAbstractTableModel):
         if role == Qt.ItemDataRole.DisplayRole and orientation == Qt.Orientation.Horizontal:
             return self.columns[section].replace("_", " ")
         return None
+
+
+def _is_empty(value: Any) -> bool:
+    return value is None or (isinstance(value, Real) and math.isnan(value))
+
+
+def _rank(value: Any) -> tuple[bool, Any]:
+    """Return what sorts numbers by their size and before words."""
+    is_word = not isinstance(value, (Real, np.bool_))
+    return is_word, str(value).casefold() if is_word else value
 
 
 def write_csv(path: Path, rows: list[Row]) -> None:
@@ -120,11 +168,8 @@ class ObjectTable(QWidget):
         super().__init__(parent)
         self.noun, self._filename = noun, filename
         self.model = model or RowModel()
-        self._sorted = QSortFilterProxyModel(self)
-        self._sorted.setSourceModel(self.model)
-        self._sorted.setSortRole(Qt.ItemDataRole.UserRole)
         self.view = QTableView()
-        self.view.setModel(self._sorted)
+        self.view.setModel(self.model)
         self.view.setSortingEnabled(True)
         self.view.setSelectionBehavior(QAbstractItemView.SelectionBehavior.SelectRows)
         vertical, horizontal = self.view.verticalHeader(), self.view.horizontalHeader()
@@ -180,7 +225,7 @@ class ObjectTable(QWidget):
         """
         shown = (c for c in range(len(self.model.columns)) if not self.view.isColumnHidden(c))
         # Qt scrolls to no cell of a hidden column.
-        index = self._sorted.mapFromSource(self.model.index(place, next(shown, 0)))
+        index = self.model.at(place, next(shown, 0))
         self.view.selectRow(index.row())
         self.view.scrollTo(index)
 
@@ -204,5 +249,4 @@ class ObjectTable(QWidget):
             self.save(Path(path))
 
     def _clicked(self, index: QModelIndex) -> None:
-        source = self._sorted.mapToSource(index)
-        self.row_chosen.emit(self.model.rows[source.row()])
+        self.row_chosen.emit(self.model.rows[self.model.place(index)])

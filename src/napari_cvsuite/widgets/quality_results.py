@@ -51,14 +51,14 @@ class ScoreModel(RowModel):
             return False
         if math.isinf(rating):
             return False
-        self.rows[index.row()]["rating"] = rating
+        self.rows[self.place(index)]["rating"] = rating
         self.dataChanged.emit(index, index)
         self.rated.emit()
         return True
 
     def data(self, index: QModelIndex, role: int = Qt.ItemDataRole.DisplayRole) -> Any:
         """Return a cell: text to show, the value itself to sort by."""
-        row = self.rows[index.row()]
+        row = self.rows[self.place(index)]
         if role == Qt.ItemDataRole.EditRole:
             return self._text(self.columns[index.column()], row[self.columns[index.column()]])
         if role == Qt.ItemDataRole.ForegroundRole and row.get("keep") is False:
