@@ -92,13 +92,11 @@ class RowModel(QAbstractTableModel):
         return 0 if parent.isValid() else len(self.columns)
 
     def data(self, index: QModelIndex, role: int = Qt.ItemDataRole.DisplayRole) -> Any:
-        """Return a cell: text to show, the number itself to sort by."""
-        value = self.rows[self.place(index)][self.columns[index.column()]]
-        if role == Qt.ItemDataRole.DisplayRole:
-            return self._text(self.columns[index.column()], value)
-        if role == Qt.ItemDataRole.UserRole:
-            return value
-        return None
+        """Return the text of a cell."""
+        if role != Qt.ItemDataRole.DisplayRole:
+            return None
+        column = self.columns[index.column()]
+        return self._text(column, self.rows[self.place(index)][column])
 
     def _text(self, column: str, value: Any) -> str:
         if column == "class" and self._classes and 0 <= int(value) < len(self._classes):

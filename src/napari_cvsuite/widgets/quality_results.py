@@ -57,7 +57,7 @@ class ScoreModel(RowModel):
         return True
 
     def data(self, index: QModelIndex, role: int = Qt.ItemDataRole.DisplayRole) -> Any:
-        """Return a cell: text to show, the value itself to sort by."""
+        """Return a cell: its text, also to change it, and the colour of what is rejected."""
         row = self.rows[self.place(index)]
         if role == Qt.ItemDataRole.EditRole:
             return self._text(self.columns[index.column()], row[self.columns[index.column()]])
