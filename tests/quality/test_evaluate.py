@@ -104,8 +104,9 @@ def test_grain_lies_over_what_spoils_the_light_alone(
         if name == "jpeg":
             assert row == plain[name, level]
         elif level == "0":
-            # The mean square of its noise is 4, or a part of it if it grows with brightness.
-            assert 42 < float(row["score PSNR"]) < 48
+            # The mean square of its noise is 4, and a twelfth for rounding.
+            expected = 10 * np.log10(255**2 / (4 + 1 / 12))
+            assert float(row["score PSNR"]) == pytest.approx(expected, abs=0.1)
     assert found.scores["PSNR"].by_distortion["gaussian blur"] > 0.9
 
 

@@ -105,22 +105,24 @@ def distort(
     return spoilt.astype(image.dtype).reshape(image.shape)
 
 
-def grained(crops: NDArray[np.uint8], most: float, rng: Rng) -> NDArray[np.uint8]:
-    """Return crops with the noise of a sensor, another one in each.
-
-    In half of the calls it is the same everywhere, in the others it grows with the root of the
-    brightness, as that of counted light does.
+def grained(
+    crops: NDArray[np.uint8], most: float, rng: Rng, counted: bool = False
+) -> NDArray[np.uint8]:
+    """Return crops with the noise of a sensor, another one in each; gray crops stay gray.
 
     Parameters
     ----------
     crops : ndarray of uint8, shape (N, H, W, 3)
     most : float
-        Standard deviation in steps of 8 bits; of the second kind, where it is white.
+        Standard deviation in steps of 8 bits.
     rng : Generator
+    counted : bool
+        Whether it grows with the root of the brightness, as that of counted light does, up to
+        `most` where it is white; else it is the same everywhere.
     """
     channels = 3 if (crops != crops[..., :1]).any() else 1
     noise = rng.standard_normal((*crops.shape[:3], channels), np.float32) * np.float32(most)
-    if rng.random() < 0.5:
+    if counted:
         noise *= np.sqrt(crops[..., :channels] / np.float32(255))
     noisy: NDArray[np.uint8] = np.clip(np.rint(crops + noise), 0, 255).astype(np.uint8)
     return noisy

@@ -163,7 +163,9 @@ def evaluate(
                 row["group"] = groups.get(path.stem, "all")
                 if level or grain:
                     spoilt = distort(image, name, level, SEED)
-                    seen = _noisy(spoilt, grain, level) if grain else spoilt
+                    # Other noise at each level, of the same kind.
+                    rng = np.random.default_rng((SEED, level))
+                    seen = grained(spoilt[None], grain, rng)[0] if grain else spoilt
                     rows.append(row | _score_all(image, spoilt, seen, judges, baselines))
                 else:
                     rows.append(row | itself)
@@ -186,11 +188,6 @@ def _judge(name: str, context: Context) -> Judge:
         return {f"score {name}": opinion.score, f"kind {name}": kind, f"sure {name}": confidence}
 
     return judge
-
-
-def _noisy(image: UInt8, grain: float, level: int) -> UInt8:
-    [noisy] = grained(image[None], grain, np.random.default_rng((SEED, level)))
-    return noisy
 
 
 def _score_all(

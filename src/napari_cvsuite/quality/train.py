@@ -183,9 +183,8 @@ def _tensors(
     crops = made.crops[numbers][:, :, part[0], part[1]]
     if not options.reference:
         for one, kind in zip(crops, made.facts[numbers, 0, 1], strict=True):
-            name = KINDS[int(kind)]
-            if name in DISTORTIONS and DISTORTIONS[name].optical and rng.random() < _GRAINED:
-                one[:] = grained(one, rng.uniform(0, options.grain), rng)
+            if DISTORTIONS[KINDS[int(kind)]].optical and rng.random() < _GRAINED:
+                one[:] = grained(one, rng.uniform(0, options.grain), rng, rng.random() < 0.5)
     else:
         beside = made.references[numbers][:, None, part[0], part[1]]
         beside = np.broadcast_to(beside, crops.shape)
